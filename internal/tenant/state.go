@@ -1,0 +1,73 @@
+package tenant
+
+import "time"
+
+// Phase is where a tenant stands in its life. The supervisor package owns the
+// transitions between them.
+type Phase string
+
+const (
+	Created    Phase = "created"
+	Starting   Phase = "starting"
+	Running    Phase = "running"
+	Stopping   Phase = "stopping"
+	Stopped    Phase = "stopped"
+	Failed     Phase = "failed"
+	Restarting Phase = "restarting"
+)
+
+// State is what mvm knows of a tenant. It is written to state.json. Running,
+// Phase and the pids are what was last seen: whoever shows them to a person
+// observes first.
+type State struct {
+	SchemaVersion int       `json:"schema_version"`
+	Spec          Spec      `json:"spec"`
+	Net           Net       `json:"net"`
+	UID           int       `json:"uid"` // the VMM's uid and gid
+	CreatedAt     time.Time `json:"created_at"`
+
+	Artifacts     Artifacts `json:"artifacts"`
+	FlakeLockHash string    `json:"flake_lock_hash,omitempty"`
+	NixStorePaths []string  `json:"nix_store_paths,omitempty"`
+	BuiltAt       time.Time `json:"built_at,omitzero"`
+
+	Running          bool      `json:"running"`
+	Phase            Phase     `json:"phase"`
+	Reason           string    `json:"reason,omitempty"` // why it is in this phase, for people
+	Since            time.Time `json:"since,omitzero"`   // of the phase
+	Wanted           bool      `json:"wanted"`           // run was asked for and stop was not
+	Tier             string    `json:"tier,omitempty"`
+	VMM              string    `json:"vmm,omitempty"` // name and version
+	FirecrackerPID   int       `json:"firecracker_pid,omitempty"`
+	FirecrackerStart uint64    `json:"firecracker_start,omitempty"` // start time in clock ticks since boot: a pid alone may be somebody else's
+	SupervisorPID    int       `json:"supervisor_pid,omitempty"`
+	BootID           string    `json:"boot_id,omitempty"` // of the host, when it was started
+	LastStartedAt    time.Time `json:"last_started_at,omitzero"`
+	Restarts         int       `json:"restarts,omitempty"` // since the last run
+
+	extra extraFields
+}
+
+// Net is the tenant's place in the network, fixed from create to destroy.
+type Net struct {
+	IP      string `json:"ip"`
+	Gateway string `json:"gateway"`
+	CIDR    string `json:"cidr"` // the subnet
+	MAC     string `json:"mac"`
+	TAP     string `json:"tap"`
+	Bridge  string `json:"bridge"`
+}
+
+// Artifacts are the paths of what was built, and its identity.
+type Artifacts struct {
+	Image          string `json:"image,omitempty"` // sha256 over the artifacts' hashes
+	KernelPath     string `json:"kernel_path,omitempty"`
+	RootfsPath     string `json:"rootfs_path,omitempty"`
+	InitrdPath     string `json:"initrd_path,omitempty"`
+	FCBaseConfig   string `json:"fc_base_config_path,omitempty"`
+	ManifestPath   string `json:"manifest_path,omitempty"`
+	ManifestSHA256 string `json:"manifest_sha256,omitempty"`
+}
+
+// Built says whether there is something to boot.
+func (a Artifacts) Built() bool { return a.Image != "" }

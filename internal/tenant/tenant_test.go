@@ -1,0 +1,148 @@
+package tenant
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestCheckID(t *testing.T) {
+	for _, ok := range []string{"a", "acme", "team-7", "0", strings.Repeat("a", 63)} {
+		if err := CheckID(ok); err != nil {
+			t.Errorf("CheckID(%q) = %v", ok, err)
+		}
+	}
+	for _, bad := range []string{"", "A", "../x", "-a", "a-", "a_b", "a.b", "a b", "é", strings.Repeat("a", 64), "a\n"} {
+		err := CheckID(bad)
+		var input *InputError
+		if !errors.As(err, &input) || input.Hint == "" {
+			t.Errorf("CheckID(%q) = %v, want an InputError with a hint", bad, err)
+		}
+	}
+}
+
+func TestNamesArePureAndFit(t *testing.T) {
+	if got := TapName("", "acme"); got != "tap-acme" {
+		t.Errorf("TapName = %s", got)
+	}
+	for _, c := range []struct{ scope, id string }{{"", "twelve-chars"}, {"", strings.Repeat("a", 63)}, {"1234", "acme"}} {
+		got := TapName(c.scope, c.id)
+		if len(got) > MaxTapName || !strings.HasPrefix(got, "tap_") {
+			t.Errorf("TapName(%q, %q) = %q", c.scope, c.id, got)
+		}
+	}
+	if TapName("1", "acme") == TapName("2", "acme") || MAC("1", "acme").String() == MAC("2", "acme").String() {
+		t.Error("two roots share a name")
+	}
+	if mac := MAC("", "acme"); mac[0] != 0x02 || len(mac) != 6 {
+		t.Errorf("MAC = %s is not locally administered unicast", mac)
+	}
+	if id := MachineID("", "acme"); len(id) != 32 {
+		t.Errorf("MachineID = %q", id)
+	}
+}
+
+func validSpec() Spec {
+	s := Spec{TenantID: "acme"}
+	s.Defaults()
+	return s
+}
+
+func TestValidate(t *testing.T) {
+	s := validSpec()
+	if err := s.Validate(); err != nil {
+		t.Fatalf("the defaults are refused: %v", err)
+	}
+	for name, breakIt := range map[string]func(*Spec){
+		"cpus 0":     func(s *Spec) { s.VCPUs = 0 },
+		"cpus 33":    func(s *Spec) { s.VCPUs = 33 },
+		"mem 0":      func(s *Spec) { s.MemMiB = 0 },
+		"mem huge":   func(s *Spec) { s.MemMiB = MaxMemMiB + 1 },
+		"data -1":    func(s *Spec) { s.DataMiB = -1 },
+		"profile":    func(s *Spec) { s.Profile = "../x" },
+		"flake":      func(s *Spec) { s.FlakeRef = "--impure" },
+		"egress":     func(s *Spec) { s.Egress = "allow:10.0.0.0/33" },
+		"link-local": func(s *Spec) { s.Egress = "allow:169.254.169.254/32" },
+		"restart":    func(s *Spec) { s.Restart = "on-failure:0" },
+	} {
+		s := validSpec()
+		breakIt(&s)
+		var input *InputError
+		if err := s.Validate(); !errors.As(err, &input) || input.Hint == "" {
+			t.Errorf("%s: err = %v, want an InputError with a hint", name, err)
+		}
+	}
+}
+
+func TestEgress(t *testing.T) {
+	e, err := ParseEgress("allow:198.51.100.0/24:tcp/443,192.0.2.7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(e.Rules) != 2 || e.Rules[0].Port != 443 || e.Rules[1].Prefix.String() != "192.0.2.7/32" {
+		t.Errorf("rules = %+v", e.Rules)
+	}
+}
+
+func TestUnknownFieldsOfThisVersionAreRefused(t *testing.T) {
+	for _, doc := range []string{
+		`{"tenant_id":"a","vcpu":2}`,
+		`{"schema_version":1,"tenant_id":"a","vcpu":2}`,
+		`{"tenant_id":"a","tenant_id":"b"}`,
+		`{"tenant_id":"a"} x`,
+		`[]`, `null`, `{"schema_version":-1}`,
+	} {
+		var s Spec
+		if err := json.Unmarshal([]byte(doc), &s); err == nil {
+			t.Errorf("%s was accepted", doc)
+		}
+	}
+}
+
+func TestFieldsOfANewerVersionAreKept(t *testing.T) {
+	doc := `{"schema_version":99,"spec":{"schema_version":99,"tenant_id":"a","colour":"red"},"weight":3,"net":{"ip":"10.50.0.10","vlan":4}}`
+	var s State
+	if err := json.Unmarshal([]byte(doc), &s); err != nil {
+		t.Fatal(err)
+	}
+	s.Running = true
+	out, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"weight":3`, `"colour":"red"`, `"schema_version":99`, `"running":true`} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%s lacks %s", out, want)
+		}
+	}
+}
+
+func FuzzState(f *testing.F) {
+	f.Add([]byte(`{"schema_version":1,"spec":{"tenant_id":"a"},"running":true}`))
+	f.Add([]byte(`{"schema_version":2,"x":[{}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var s State
+		if json.Unmarshal(data, &s) != nil {
+			return
+		}
+		out, err := json.Marshal(s)
+		if err != nil {
+			t.Fatalf("cannot write what was read: %v", err)
+		}
+		var again State
+		if err := json.Unmarshal(out, &again); err != nil {
+			t.Fatalf("cannot read what was written: %v\n%s", err, out)
+		}
+	})
+}
+
+func FuzzEgress(f *testing.F) {
+	f.Add("allow:10.0.0.0/8:tcp/443,1.2.3.4")
+	f.Fuzz(func(t *testing.T, s string) {
+		e, err := ParseEgress(s)
+		if err == nil && e.Mode == EgressAllow && len(e.Rules) == 0 {
+			t.Errorf("%q allows nothing yet is accepted", s)
+		}
+	})
+}
