@@ -1,0 +1,220 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Locks are flock(2) locks on files in locks/ that are never unlinked. The
+// kernel releases them when the holder dies. Their order is: build, tenant,
+// supervisor, host, state; the last two are held for milliseconds only.
+
+const forever = time.Duration(1<<63 - 1)
+
+// Lock is a held lock.
+type Lock struct{ f *os.File }
+
+// Unlock releases the lock. What is written in the file stays and is ignored.
+func (l *Lock) Unlock() { l.f.Close() }
+
+// File is the lock's descriptor, to be passed on to a process that is to hold
+// the lock from now on.
+func (l *Lock) File() *os.File { return l.f }
+
+// Holder is who holds a lock, as written by itself.
+type Holder struct {
+	PID   int       `json:"pid"`
+	What  string    `json:"what"`
+	Since time.Time `json:"since"`
+}
+
+// BusyError means that somebody else holds a lock for longer than the caller
+// was willing to wait.
+type BusyError struct {
+	What   string
+	Holder Holder
+}
+
+func (e *BusyError) Error() string {
+	if e.Holder.PID == 0 {
+		return e.What + " is busy"
+	}
+	return fmt.Sprintf("%s is busy: process %d (%s) has worked on it for %s", e.What, e.Holder.PID, e.Holder.What, time.Since(e.Holder.Since).Round(time.Second))
+}
+
+// LockTenant locks the tenant against other commands, waiting at most wait.
+func (s *Store) LockTenant(ctx context.Context, id string, wait time.Duration) (*Lock, error) {
+	return s.lock(ctx, s.lockPath(id, "lock"), "tenant "+id, wait)
+}
+
+// LockBuild makes the builds of one tenant queue.
+func (s *Store) LockBuild(ctx context.Context, id string, wait time.Duration) (*Lock, error) {
+	return s.lock(ctx, s.lockPath(id, "build"), "the build of tenant "+id, wait)
+}
+
+// LockSupervisor takes the lock that a tenant's supervisor holds as long as it
+// lives. The one who starts a supervisor takes it and passes it on.
+func (s *Store) LockSupervisor(ctx context.Context, id string, wait time.Duration) (*Lock, error) {
+	return s.lock(ctx, s.lockPath(id, "supervisor"), "the supervisor of tenant "+id, wait)
+}
+
+// LockHost locks what all tenants share. It is held for milliseconds.
+func (s *Store) LockHost(ctx context.Context) (*Lock, error) {
+	return s.lock(ctx, filepath.Join(s.locksDir(), "host.lock"), "the host", forever)
+}
+
+// SupervisorAlive says whether a process holds the supervisor's lock.
+func (s *Store) SupervisorAlive(id string) (bool, error) {
+	f, err := os.Open(s.lockPath(id, "supervisor"))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("cannot look for the supervisor of %s: %w", id, err)
+	}
+	defer f.Close()
+	// A shared lock that is had for a moment disturbs nobody: who wants the
+	// exclusive one waits for it.
+	switch err := flock(f, unix.LOCK_SH|unix.LOCK_NB); {
+	case err == nil:
+		return false, nil
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return true, nil
+	default:
+		return false, fmt.Errorf("cannot look for the supervisor of %s: %w", id, err)
+	}
+}
+
+func (s *Store) lockPath(id, kind string) string {
+	return filepath.Join(s.locksDir(), "tenant-"+id+"."+kind)
+}
+
+func (s *Store) lockWithin(path, what string, wait time.Duration) (*Lock, error) {
+	return s.lock(context.Background(), path, what, wait)
+}
+
+func (s *Store) lock(ctx context.Context, path, what string, wait time.Duration) (*Lock, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock %s: %w", what, err)
+	}
+	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) && wait > 0 {
+		return waitForLock(ctx, f, what, wait)
+	}
+	if err != nil {
+		defer f.Close()
+		return nil, lockError(f, what, err)
+	}
+	return held(f)
+}
+
+// waitForLock blocks in a goroutine, since flock cannot be given a deadline.
+// When the caller gives up first, the goroutine releases what it gets.
+func waitForLock(ctx context.Context, f *os.File, what string, wait time.Duration) (*Lock, error) {
+	got := make(chan error)
+	gaveUp := make(chan struct{})
+	go func() {
+		err := flock(f, unix.LOCK_EX)
+		select {
+		case got <- err:
+		case <-gaveUp:
+			f.Close()
+		}
+	}()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case err := <-got:
+		if err != nil {
+			defer f.Close()
+			return nil, lockError(f, what, err)
+		}
+		return held(f)
+	case <-ctx.Done():
+		close(gaveUp)
+		return nil, fmt.Errorf("gave up waiting for %s: %w", what, ctx.Err())
+	case <-timer.C:
+		err := &BusyError{What: what, Holder: readHolder(f)}
+		close(gaveUp)
+		return nil, err
+	}
+}
+
+func held(f *os.File) (*Lock, error) {
+	data, err := json.Marshal(Holder{PID: hostPID(), What: command(), Since: time.Now()})
+	if err == nil {
+		err = f.Truncate(0)
+	}
+	if err == nil {
+		_, err = f.WriteAt(data, 0)
+	}
+	// The holder's name is a courtesy to others. A full disk must not stop a
+	// command that may be the one that frees it.
+	if err != nil && !errors.Is(err, unix.ENOSPC) {
+		f.Close()
+		return nil, fmt.Errorf("cannot mark %s as held: %w", f.Name(), err)
+	}
+	return &Lock{f}, nil
+}
+
+func lockError(f *os.File, what string, err error) error {
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return &BusyError{What: what, Holder: readHolder(f)}
+	}
+	return fmt.Errorf("cannot lock %s: %w", what, err)
+}
+
+func readHolder(f *os.File) Holder {
+	var h Holder
+	buf := make([]byte, 4096)
+	n, _ := f.ReadAt(buf, 0) // io.EOF is the rule; an unreadable holder is an unnamed one
+	if json.Unmarshal(buf[:n], &h) != nil {
+		return Holder{}
+	}
+	return h
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// hostPID is this process's pid in the namespace that /proc shows, which is
+// the host's also for a supervisor, who is 1 in its own.
+func hostPID() int {
+	link, err := os.Readlink("/proc/self")
+	pid := 0
+	if err == nil {
+		_, err = fmt.Sscanf(link, "%d", &pid)
+	}
+	if err != nil {
+		return os.Getpid()
+	}
+	return pid
+}
+
+// command is what this process is doing, in the words of its command line up
+// to the first flag: flags may hold what is nobody's business.
+func command() string {
+	words := []string{filepath.Base(os.Args[0])}
+	for _, a := range os.Args[1:] {
+		if strings.HasPrefix(a, "-") {
+			break
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words[:min(len(words), 4)], " ")
+}

@@ -1,0 +1,84 @@
+package store
+
+import (
+	"path/filepath"
+
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// Every path under the state directory and under the volatile one is named in
+// this file and nowhere else; docs/state-directory.md mirrors it.
+
+func (s *Store) ConfigFile() string  { return filepath.Join(s.Root, "config.toml") }
+func (s *Store) versionFile() string { return filepath.Join(s.Root, "version") }
+func (s *Store) LeasesFile() string  { return filepath.Join(s.Root, "network", "leases.json") }
+func (s *Store) SnapshotsDir() string {
+	return filepath.Join(s.Root, "src")
+}
+func (s *Store) ImagesDir() string   { return filepath.Join(s.Root, "images") }
+func (s *Store) BuilderDir() string  { return filepath.Join(s.Root, "builder") }
+func (s *Store) RetainedDir() string { return filepath.Join(s.Root, "retained") }
+func (s *Store) auditDir() string    { return filepath.Join(s.Root, "audit") }
+func (s *Store) locksDir() string    { return filepath.Join(s.Root, "locks") }
+func (s *Store) tenantsDir() string  { return filepath.Join(s.Root, "tenants") }
+
+// AuditFile is the record of what was done to the tenant; with an empty id
+// that of what was done to the host.
+func (s *Store) AuditFile(id string) string {
+	if id == "" {
+		return filepath.Join(s.auditDir(), "host.jsonl")
+	}
+	return filepath.Join(s.auditDir(), "tenant-"+id+".jsonl")
+}
+
+// BuildDir is what the build container writes to.
+func (s *Store) BuildDir(id string) string { return filepath.Join(s.Root, "build", id) }
+
+// Tenant names the files of one tenant.
+func (s *Store) Tenant(id string) Tenant {
+	return Tenant{
+		ID:  id,
+		Dir: filepath.Join(s.tenantsDir(), id),
+		run: filepath.Join(s.RunDir, tenant.ShortHash(id)),
+	}
+}
+
+// Tenant is the names of one tenant's files.
+type Tenant struct {
+	ID  string
+	Dir string
+	run string
+}
+
+func (t Tenant) SpecFile() string     { return filepath.Join(t.Dir, "spec.json") }
+func (t Tenant) StateFile() string    { return filepath.Join(t.Dir, "state.json") }
+func (t Tenant) SecretsFile() string  { return filepath.Join(t.Dir, "secrets.json") }
+func (t Tenant) ArtifactsDir() string { return filepath.Join(t.Dir, "artifacts") }
+func (t Tenant) Manifest() string     { return filepath.Join(t.Dir, "artifacts", "manifest.json") }
+func (t Tenant) LockFile() string     { return filepath.Join(t.Dir, "artifacts", "flake.lock") }
+func (t Tenant) VolumesDir() string   { return filepath.Join(t.Dir, "volumes") }
+func (t Tenant) DataVolume() string   { return filepath.Join(t.Dir, "volumes", "data.ext4") }
+func (t Tenant) SSHDir() string       { return filepath.Join(t.Dir, "ssh") }
+func (t Tenant) RuntimeDir() string   { return filepath.Join(t.Dir, "runtime") }
+func (t Tenant) FinalConfig() string  { return filepath.Join(t.Dir, "runtime", "fc.final.json") }
+func (t Tenant) LogsDir() string      { return filepath.Join(t.Dir, "runtime", "logs") }
+func (t Tenant) MetricsDir() string   { return filepath.Join(t.Dir, "runtime", "metrics") }
+func (t Tenant) ConsoleLog() string   { return filepath.Join(t.LogsDir(), "console.log") }
+func (t Tenant) VMMLog() string       { return filepath.Join(t.LogsDir(), "vmm.log") }
+func (t Tenant) SupervisorLog() string {
+	return filepath.Join(t.LogsDir(), "supervisor.log")
+}
+func (t Tenant) BuildLog() string { return filepath.Join(t.Dir, "build.log") }
+
+// RunDir holds what must not survive a reboot and what must have a short
+// path. It is not below Dir because a Unix socket's path has at most 107
+// bytes, and a tenant's id alone may have 63.
+func (t Tenant) RunDir() string        { return t.run }
+func (t Tenant) ControlSocket() string { return filepath.Join(t.run, "control.sock") }
+
+// JailDir is where the supervisor puts the VMM's root together, in its own
+// mount namespace; on the host it stays an empty folder.
+func (t Tenant) JailDir() string { return filepath.Join(t.run, "jail") }
+
+// JailRunDir is the host's end of the jail's /run: the VMM's sockets.
+func (t Tenant) JailRunDir() string { return filepath.Join(t.run, "vmm") }

@@ -1,0 +1,260 @@
+// Package store owns the state directory: every path in it, the locks, atomic
+// writes and the layout's version.
+//
+// It reads and writes whole files and knows nothing of what a tenant does:
+// no processes, no networks, no guests.
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// DefaultRoot is where state lives unless --root or MVM_ROOT say otherwise.
+const DefaultRoot = "/var/lib/mvm"
+
+const (
+	volatileDir   = "/run/mvm"
+	layoutVersion = "1"
+)
+
+// ErrNotFound means that there is no such tenant.
+var ErrNotFound = errors.New("no such tenant")
+
+// Store is an opened state directory.
+type Store struct {
+	Root   string
+	RunDir string // what does not survive a reboot
+	// Scope is empty for the default root and otherwise a hash of the root.
+	// It is part of every name outside of Root, so that two roots on one host
+	// never touch each other.
+	Scope string
+}
+
+// Open makes the directories of root where they are missing and checks that
+// this program understands what is there.
+func Open(root string) (*Store, error) {
+	abs, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open state directory %s: %w", root, err)
+	}
+	if err := os.MkdirAll(abs, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make state directory: %w", err)
+	}
+	if abs, err = filepath.EvalSymlinks(abs); err != nil {
+		return nil, fmt.Errorf("cannot open state directory %s: %w", root, err)
+	}
+	s := &Store{Root: abs, Scope: scope(abs)}
+	s.RunDir = filepath.Join(volatileDir, rootHash(abs))
+	if err := s.checkVersion(); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{s.locksDir(), s.auditDir(), s.tenantsDir(), s.SnapshotsDir(), s.ImagesDir(), s.RetainedDir(), s.BuilderDir(), filepath.Dir(s.LeasesFile()), filepath.Join(s.Root, "build"), s.RunDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("cannot make state directory: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func rootHash(root string) string {
+	sum := sha256.Sum256([]byte(root))
+	return hex.EncodeToString(sum[:4])
+}
+
+func scope(root string) string {
+	if root == DefaultRoot {
+		return ""
+	}
+	return rootHash(root)
+}
+
+// Scoped turns a name that lives outside of the root, such as a cgroup's or a
+// table's, into this root's own.
+func (s *Store) Scoped(name, sep string) string {
+	if s.Scope == "" {
+		return name
+	}
+	return name + sep + s.Scope
+}
+
+func (s *Store) checkVersion() error {
+	data, err := os.ReadFile(s.versionFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return WriteFile(s.versionFile(), []byte(layoutVersion+"\n"), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the state directory's version: %w", err)
+	}
+	if v := strings.TrimSpace(string(data)); v != layoutVersion {
+		return fmt.Errorf("cannot use state directory %s: its layout has version %q, this mvm knows %s", s.Root, v, layoutVersion)
+	}
+	return nil
+}
+
+// DamagedError is a state file that cannot be understood. Other tenants are
+// not concerned.
+type DamagedError struct {
+	Path string
+	Err  error
+}
+
+func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.Path, e.Err) }
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// IDs lists the tenants, sorted. A tenant exists when its spec does: folders
+// of a create or a destroy that was cut short are not listed.
+func (s *Store) IDs() ([]string, error) {
+	entries, err := os.ReadDir(s.tenantsDir())
+	if err != nil {
+		return nil, fmt.Errorf("cannot list tenants: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if tenant.CheckID(e.Name()) == nil && s.Exists(e.Name()) {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// Leftovers lists the folders below tenants/ that belong to no tenant: what a
+// create or a destroy that was cut short left there.
+func (s *Store) Leftovers() ([]string, error) {
+	entries, err := os.ReadDir(s.tenantsDir())
+	if err != nil {
+		return nil, fmt.Errorf("cannot list tenants: %w", err)
+	}
+	var left []string
+	for _, e := range entries {
+		if tenant.CheckID(e.Name()) != nil || !s.Exists(e.Name()) {
+			left = append(left, e.Name())
+		}
+	}
+	return left, nil
+}
+
+// Exists says whether there is such a tenant.
+func (s *Store) Exists(id string) bool {
+	_, err := os.Lstat(s.Tenant(id).SpecFile())
+	return err == nil
+}
+
+// Known says whether a tenant of this id exists or ever existed.
+func (s *Store) Known(id string) bool {
+	_, err := os.Lstat(s.AuditFile(id))
+	return err == nil || s.Exists(id)
+}
+
+// LoadSpec reads what was asked for.
+func (s *Store) LoadSpec(id string) (tenant.Spec, error) {
+	var spec tenant.Spec
+	if err := s.load(id, s.Tenant(id).SpecFile(), &spec); err != nil {
+		return spec, err
+	}
+	if spec.TenantID != id {
+		return spec, &DamagedError{s.Tenant(id).SpecFile(), fmt.Errorf("it belongs to tenant %q", spec.TenantID)}
+	}
+	spec.Defaults()
+	if err := spec.Validate(); err != nil {
+		return spec, &DamagedError{s.Tenant(id).SpecFile(), err}
+	}
+	return spec, nil
+}
+
+// SaveSpec writes what was asked for. Writing it is what makes a tenant exist.
+func (s *Store) SaveSpec(spec tenant.Spec) error {
+	return WriteJSON(s.Tenant(spec.TenantID).SpecFile(), spec)
+}
+
+// LoadState reads what is known of the tenant.
+func (s *Store) LoadState(id string) (tenant.State, error) {
+	var state tenant.State
+	err := s.load(id, s.Tenant(id).StateFile(), &state)
+	return state, err
+}
+
+func (s *Store) load(id, path string, into any) error {
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !s.Exists(id):
+		return fmt.Errorf("%w: %s", ErrNotFound, id)
+	case errors.Is(err, fs.ErrNotExist):
+		return &DamagedError{path, errors.New("it is missing")}
+	case err != nil:
+		return fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return &DamagedError{path, err}
+	}
+	return nil
+}
+
+// UpdateState changes the state under the tenant's state lock, which is held
+// for this moment only: commands and the supervisor both write the state.
+func (s *Store) UpdateState(id string, change func(*tenant.State) error) error {
+	lock, err := s.lockWithin(s.lockPath(id, "state"), "update state", forever)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	state, err := s.LoadState(id)
+	if err != nil {
+		return err
+	}
+	if err := change(&state); err != nil {
+		return err
+	}
+	return WriteJSON(s.Tenant(id).StateFile(), state)
+}
+
+// CreateState writes the first state of a tenant that is being created.
+func (s *Store) CreateState(id string, state tenant.State) error {
+	return WriteJSON(s.Tenant(id).StateFile(), state)
+}
+
+// Remove takes the tenant's folder away: first out of sight in one step, then
+// file by file, so that a tenant never half exists.
+func (s *Store) Remove(id string) error {
+	dir := s.Tenant(id).Dir
+	gone := filepath.Join(s.tenantsDir(), ".gone-"+id)
+	if err := os.RemoveAll(gone); err != nil {
+		return fmt.Errorf("cannot remove tenant %s: %w", id, err)
+	}
+	err := os.Rename(dir, gone)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDir(s.tenantsDir())
+	}
+	if err == nil {
+		err = os.RemoveAll(gone)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot remove tenant %s: %w", id, err)
+	}
+	return nil
+}
+
+// RemoveLeftover removes one folder that Leftovers named.
+func (s *Store) RemoveLeftover(name string) error {
+	left, err := s.Leftovers()
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(left, name) {
+		return fmt.Errorf("cannot remove %s: it is a tenant's", name)
+	}
+	return os.RemoveAll(filepath.Join(s.tenantsDir(), name))
+}

@@ -1,0 +1,190 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/auser/mvm/internal/tenant"
+)
+
+func open(t *testing.T) *Store {
+	t.Helper()
+	s, err := Open(filepath.Join(t.TempDir(), "root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(s.RunDir) })
+	return s
+}
+
+func create(t *testing.T, s *Store, id string) {
+	t.Helper()
+	spec := tenant.Spec{TenantID: id}
+	spec.Defaults()
+	if err := os.MkdirAll(s.Tenant(id).Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateState(id, tenant.State{SchemaVersion: tenant.SchemaVersion, Spec: spec, Phase: tenant.Created}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SaveSpec(spec); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAnotherLayoutIsRefused(t *testing.T) {
+	s := open(t)
+	if err := os.WriteFile(s.versionFile(), []byte("99\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(s.Root); err == nil || !strings.Contains(err.Error(), `"99"`) {
+		t.Fatalf("err = %v", err)
+	}
+}
+
+func TestSocketPathsFit(t *testing.T) {
+	s := open(t)
+	path := s.Tenant(strings.Repeat("a", 63)).ControlSocket()
+	if len(path) > 107 {
+		t.Errorf("%s has %d bytes", path, len(path))
+	}
+}
+
+func TestADamagedTenantDoesNotHideTheOthers(t *testing.T) {
+	s := open(t)
+	create(t, s, "good")
+	create(t, s, "bad")
+	if err := os.WriteFile(s.Tenant("bad").StateFile(), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ids, err := s.IDs()
+	if err != nil || strings.Join(ids, " ") != "bad good" {
+		t.Fatalf("ids = %v, err = %v", ids, err)
+	}
+	if _, err := s.LoadState("good"); err != nil {
+		t.Error(err)
+	}
+	var damaged *DamagedError
+	if _, err := s.LoadState("bad"); !errors.As(err, &damaged) || damaged.Path != s.Tenant("bad").StateFile() {
+		t.Errorf("err = %v, want a DamagedError that names the file", err)
+	}
+	if _, err := s.LoadState("absent"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("err = %v, want ErrNotFound", err)
+	}
+}
+
+func TestAFailedWriteKeepsTheOldContent(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	if err := WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(filepath.Join(dir, "missing", "f"), nil, 0o600); err == nil {
+		t.Fatal("a write into a missing folder succeeded")
+	}
+	if err := os.WriteFile(filepath.Join(dir, ".tmp-f-123"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := SweepTemp(dir); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("entries = %v, %v", entries, err)
+	}
+}
+
+func TestConcurrentUpdatesAreAllKept(t *testing.T) {
+	s := open(t)
+	create(t, s, "acme")
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if err := s.UpdateState("acme", func(st *tenant.State) error { st.Restarts++; return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	st, err := s.LoadState("acme")
+	if err != nil || st.Restarts != 20 {
+		t.Errorf("restarts = %d, err = %v", st.Restarts, err)
+	}
+}
+
+func TestBusyNamesTheHolder(t *testing.T) {
+	s := open(t)
+	lock, err := s.LockTenant(t.Context(), "acme", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, wait := range []time.Duration{0, time.Millisecond} {
+		_, err = s.LockTenant(t.Context(), "acme", wait)
+		var busy *BusyError
+		if !errors.As(err, &busy) || busy.Holder.PID != os.Getpid() {
+			t.Fatalf("err = %v, want a BusyError that names this process", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.LockTenant(ctx, "acme", time.Hour); !errors.Is(err, context.Canceled) {
+		t.Fatalf("err = %v", err)
+	}
+	got := make(chan error, 1)
+	go func() {
+		l, err := s.LockTenant(t.Context(), "acme", time.Minute)
+		if err == nil {
+			l.Unlock()
+		}
+		got <- err
+	}()
+	lock.Unlock()
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSupervisorAlive(t *testing.T) {
+	s := open(t)
+	alive := func() bool {
+		t.Helper()
+		ok, err := s.SupervisorAlive("acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if alive() {
+		t.Error("alive before its first start")
+	}
+	lock, err := s.LockSupervisor(t.Context(), "acme", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !alive() {
+		t.Error("not alive while the lock is held")
+	}
+	lock.Unlock()
+	if alive() {
+		t.Error("alive after its end")
+	}
+}
+
+func TestRemoveLeavesNothing(t *testing.T) {
+	s := open(t)
+	create(t, s, "acme")
+	for range 2 {
+		if err := s.Remove("acme"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, err := s.Leftovers(); err != nil || len(left) != 0 || s.Exists("acme") {
+		t.Errorf("left = %v, err = %v", left, err)
+	}
+}
