@@ -1,0 +1,207 @@
+// Package audit is the record of who did what, when and with which result.
+//
+// A record is a line of JSON that carries the hash of the line before it, so
+// that a cut or an edit shows. The package owns the format and the chain; what
+// is worth a record is the callers' business.
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Entry is one act.
+type Entry struct {
+	Seq    int            `json:"seq"` // from 1, without gaps
+	Time   time.Time      `json:"time"`
+	UID    int            `json:"uid"`
+	User   string         `json:"user,omitempty"`
+	SudoBy string         `json:"sudo_user,omitempty"` // who called sudo
+	Tenant string         `json:"tenant,omitempty"`
+	Act    string         `json:"act"`
+	Result string         `json:"result"` // ok or failed
+	Error  string         `json:"error,omitempty"`
+	Detail map[string]any `json:"detail,omitempty"` // spec, artifacts, versions
+	Prev   string         `json:"prev"`             // SHA-256 of the line before, without its newline; empty in the first
+}
+
+// Results of an act.
+const (
+	OK     = "ok"
+	Failed = "failed"
+)
+
+// Append adds e to the record at path and fills in what is the record's own:
+// number, time, person and chain. Writers of several processes take turns.
+func Append(path string, e Entry) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot write the audit record %s: %w", path, err)
+		}
+	}()
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }() // closing also unlocks
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	last, err := repairedTail(f)
+	if err != nil {
+		return err
+	}
+	e.Seq, e.Prev = 1, ""
+	if last != nil {
+		var before Entry
+		if err := json.Unmarshal(last, &before); err != nil {
+			return fmt.Errorf("its last line is damaged: %w", err)
+		}
+		e.Seq, e.Prev = before.Seq+1, hash(last)
+	}
+	e.Time = time.Now().UTC()
+	e.UID, e.User, e.SudoBy = os.Getuid(), userName(), os.Getenv("SUDO_USER")
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// repairedTail returns the last whole line, or nil. A line without its newline
+// is a write that was cut short by a crash: it was never acknowledged, and is
+// taken away.
+func repairedTail(f *os.File) ([]byte, error) {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	var tail []byte
+	for start := size; ; {
+		whole := bytes.LastIndexByte(tail, '\n')
+		if whole >= 0 {
+			if begin := bytes.LastIndexByte(tail[:whole], '\n'); begin >= 0 || start == 0 {
+				return tail[begin+1 : whole], cutAfter(f, start+int64(whole)+1, size)
+			}
+		}
+		if start == 0 {
+			return nil, cutAfter(f, 0, size)
+		}
+		step := min(start, 4096)
+		start -= step
+		more := make([]byte, step)
+		if _, err := f.ReadAt(more, start); err != nil {
+			return nil, err
+		}
+		tail = append(more, tail...)
+	}
+}
+
+func cutAfter(f *os.File, end, size int64) error {
+	if end == size {
+		return nil
+	}
+	return f.Truncate(end)
+}
+
+// Read returns the entries of the record at path; none where it is missing.
+func Read(path string) ([]Entry, error) {
+	var entries []Entry
+	err := eachLine(path, func(_ int, line []byte) error {
+		var e Entry
+		if err := json.Unmarshal(line, &e); err != nil {
+			return err
+		}
+		entries = append(entries, e)
+		return nil
+	})
+	return entries, err
+}
+
+// BrokenError is a place where the chain does not hold.
+type BrokenError struct {
+	Path string
+	Line int
+	Why  string
+}
+
+func (e *BrokenError) Error() string {
+	return fmt.Sprintf("%s line %d: %s", e.Path, e.Line, e.Why)
+}
+
+// Verify checks the chain of the record at path and returns how many entries
+// it has and the hash of the last one. Whoever keeps that hash elsewhere can
+// also prove that nothing was cut off at the end.
+func Verify(path string) (n int, head string, err error) {
+	err = eachLine(path, func(number int, line []byte) error {
+		broken := func(why string) error { return &BrokenError{path, number, why} }
+		var e Entry
+		switch json.Unmarshal(line, &e) {
+		case nil:
+		default:
+			return broken("it is no audit record")
+		}
+		if e.Seq != n+1 {
+			return broken(fmt.Sprintf("it has number %d, want %d: a line was removed or added", e.Seq, n+1))
+		}
+		if e.Prev != head {
+			return broken("the line before it was changed")
+		}
+		n, head = n+1, hash(line)
+		return nil
+	})
+	return n, head, err
+}
+
+func eachLine(path string, do func(number int, line []byte) error) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the audit record: %w", err)
+	}
+	defer f.Close()
+	r := bufio.NewReader(f)
+	for number := 1; ; number++ {
+		line, err := r.ReadBytes('\n')
+		if err == io.EOF {
+			return nil // an unfinished line is a write in progress or cut short
+		}
+		if err != nil {
+			return fmt.Errorf("cannot read the audit record: %w", err)
+		}
+		if err := do(number, bytes.TrimSuffix(line, []byte("\n"))); err != nil {
+			return err
+		}
+	}
+}
+
+func hash(line []byte) string {
+	sum := sha256.Sum256(line)
+	return hex.EncodeToString(sum[:])
+}
+
+func userName() string {
+	u, err := user.LookupId(strconv.Itoa(os.Getuid()))
+	if err != nil {
+		return "" // a uid without a name is a uid all the same
+	}
+	return u.Username
+}

@@ -1,0 +1,94 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func record(t *testing.T, n int) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "a.jsonl")
+	for range n {
+		if err := Append(path, Entry{Act: "run", Tenant: "acme", Result: OK, Detail: map[string]any{"long": strings.Repeat("x", 5000)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
+}
+
+func TestChainHolds(t *testing.T) {
+	path := record(t, 3)
+	n, head, err := Verify(path)
+	if err != nil || n != 3 || len(head) != 64 {
+		t.Fatalf("n = %d, head = %q, err = %v", n, head, err)
+	}
+	entries, err := Read(path)
+	if err != nil || len(entries) != 3 || entries[2].Seq != 3 {
+		t.Fatalf("entries = %v, err = %v", entries, err)
+	}
+}
+
+func TestTamperingShows(t *testing.T) {
+	for name, tamper := range map[string]func(lines [][]byte) [][]byte{
+		"edit":       func(l [][]byte) [][]byte { l[1] = bytes.Replace(l[1], []byte("acme"), []byte("evil"), 1); return l },
+		"cut inside": func(l [][]byte) [][]byte { return append(l[:1], l[2:]...) },
+		"cut front":  func(l [][]byte) [][]byte { return l[1:] },
+		"swap":       func(l [][]byte) [][]byte { l[0], l[1] = l[1], l[0]; return l },
+		"garbage":    func(l [][]byte) [][]byte { l[1] = []byte("hello\n"); return l },
+	} {
+		path := record(t, 3)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := tamper(bytes.SplitAfter(data, []byte("\n")))
+		if err := os.WriteFile(path, bytes.Join(lines, nil), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var broken *BrokenError
+		if _, _, err := Verify(path); !errors.As(err, &broken) {
+			t.Errorf("%s: err = %v, want a BrokenError", name, err)
+		}
+	}
+}
+
+func TestAWriteCutShortIsTakenAway(t *testing.T) {
+	for _, n := range []int{0, 2} {
+		path := record(t, n)
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(`{"seq":9,"ac`); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		if err := Append(path, Entry{Act: "stop", Result: OK}); err != nil {
+			t.Fatal(err)
+		}
+		if got, _, err := Verify(path); err != nil || got != n+1 {
+			t.Errorf("n = %d, err = %v", got, err)
+		}
+	}
+}
+
+func TestWritersTakeTurns(t *testing.T) {
+	path := record(t, 0)
+	var wg sync.WaitGroup
+	for range 30 {
+		wg.Go(func() {
+			if err := Append(path, Entry{Act: "x", Result: OK}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n, _, err := Verify(path); err != nil || n != 30 {
+		t.Errorf("n = %d, err = %v", n, err)
+	}
+}

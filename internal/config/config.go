@@ -1,0 +1,224 @@
+// Package config is the host's settings, config.toml in the state directory.
+//
+// It parses, defaults and validates. What the settings do is other packages'
+// business.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// Tiers a host can run tenants on.
+const (
+	TierKVM      = "kvm"      // Firecracker on hardware virtualisation
+	TierSoftware = "software" // QEMU's microvm machine with TCG: emulation, no isolation boundary to rely on
+)
+
+// Config is the host's settings.
+type Config struct {
+	Tier       string  `toml:"tier,omitempty"`
+	TierReason string  `toml:"tier_reason,omitempty"`
+	Network    Network `toml:"network"`
+	Build      Build   `toml:"build"`
+	Limits     Limits  `toml:"limits"`
+	Logs       Logs    `toml:"logs"`
+	VMM        VMM     `toml:"vmm"`
+	Secrets    Secrets `toml:"secrets"`
+}
+
+// Network is the tenants' side of the host's network.
+type Network struct {
+	Bridge       string   `toml:"bridge,omitempty"`        // default: br-tenants
+	Subnet       string   `toml:"subnet"`                  // the gateway's address with the prefix length, /16 to /28
+	DNS          []string `toml:"dns,omitempty"`           // default: the host's own upstreams
+	Gateway      string   `toml:"gateway,omitempty"`       // "open": every port of the gateway may be reached
+	GatewayPorts []string `toml:"gateway_ports,omitempty"` // tcp/8080, udp/53
+	Firewall     string   `toml:"firewall,omitempty"`      // nft or iptables; default: the first that works
+}
+
+// Build bounds the build containers.
+type Build struct {
+	Engine     string `toml:"engine,omitempty"` // docker, nerdctl or podman; default: the first that answers
+	Image      string `toml:"image,omitempty"`  // default: the pinned public Nix image
+	Cache      string `toml:"cache,omitempty"`  // a folder that builds see read-only at /cache
+	MemoryMiB  int    `toml:"memory_mib"`
+	CPUs       int    `toml:"cpus,omitempty"` // 0: all
+	Pids       int    `toml:"pids"`
+	TimeoutMin int    `toml:"timeout_minutes"`
+}
+
+// Limits are what tenants share.
+type Limits struct {
+	UIDBase          int     `toml:"uid_base"`           // the first VMM's uid and gid; one for each address of the subnet
+	MemoryOvercommit float64 `toml:"memory_overcommit"`  // tenants' memory may add up to this many times the host's
+	CPUOvercommit    float64 `toml:"cpu_overcommit"`     // likewise for vCPUs
+	VMMOverheadMiB   int     `toml:"vmm_overhead_mib"`   // memory of the VMM itself, beyond the guest's
+	VMMPids          int     `toml:"vmm_pids"`           // threads that a VMM may have beyond its vCPUs
+	StopTimeoutSec   int     `toml:"stop_timeout_sec"`   // how long a guest may take to stop before it is killed
+	SSHTimeoutSec    int     `toml:"ssh_timeout_sec"`    // how long run waits for the guest to answer
+	LockTimeoutSec   int     `toml:"lock_timeout_sec"`   // how long a command waits for another one on the same tenant
+	RestartWindowSec int     `toml:"restart_window_sec"` // a run that lasted this long ends a series of crashes
+}
+
+// Logs bounds what a tenant may fill of the disk with its console.
+type Logs struct {
+	ConsoleMaxMiB int `toml:"console_max_mib"` // of each file
+	ConsoleFiles  int `toml:"console_files"`   // how many rotated ones are kept
+}
+
+// VMM says where the VMMs are.
+type VMM struct {
+	Firecracker string `toml:"firecracker,omitempty"` // default: looked up in PATH
+	Jailer      string `toml:"jailer,omitempty"`
+	QEMU        string `toml:"qemu,omitempty"`
+	NoJailer    bool   `toml:"no_jailer,omitempty"` // run Firecracker without its jailer, in mvm's own jail
+}
+
+// Secrets at rest.
+type Secrets struct {
+	AgeIdentity string `toml:"age_identity,omitempty"` // file with an age identity; secrets.json is then encrypted to it
+}
+
+// Default is what holds where config.toml says nothing.
+func Default() Config {
+	return Config{
+		Network: Network{Subnet: "10.50.0.1/24"},
+		Build:   Build{MemoryMiB: 4096, Pids: 4096, TimeoutMin: 60},
+		Limits: Limits{
+			UIDBase: 900_000, MemoryOvercommit: 1, CPUOvercommit: 8,
+			VMMOverheadMiB: 256, VMMPids: 64,
+			StopTimeoutSec: 20, SSHTimeoutSec: 120, LockTimeoutSec: 60, RestartWindowSec: 60,
+		},
+		Logs: Logs{ConsoleMaxMiB: 4, ConsoleFiles: 2},
+	}
+}
+
+// Load reads path. A missing file is an empty one.
+func Load(path string) (Config, error) {
+	c := Default()
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return c, fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	c, err = Parse(data)
+	if err != nil {
+		return c, &tenant.InputError{Msg: fmt.Sprintf("%s: %v", path, err), Hint: "correct the file; docs/state-directory.md lists what it may hold"}
+	}
+	return c, nil
+}
+
+// Parse decodes strictly: an unknown key is an error.
+func Parse(data []byte) (Config, error) {
+	c := Default()
+	meta, err := toml.Decode(string(data), &c)
+	if err != nil {
+		return c, err
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return c, fmt.Errorf("unknown setting %q", unknown[0].String())
+	}
+	return c, c.validate()
+}
+
+// Encode is the file that Parse reads.
+func (c Config) Encode() ([]byte, error) {
+	var buf bytes.Buffer
+	buf.WriteString("# Settings of this mvm host. mvm setup writes tier and tier_reason; the rest is yours.\n\n")
+	err := toml.NewEncoder(&buf).Encode(c)
+	return buf.Bytes(), err
+}
+
+func (c Config) validate() error {
+	if c.Tier != "" && c.Tier != TierKVM && c.Tier != TierSoftware {
+		return fmt.Errorf("tier %q: want kvm or software", c.Tier)
+	}
+	p, err := netip.ParsePrefix(c.Network.Subnet)
+	switch {
+	case err != nil || !p.Addr().Is4():
+		return fmt.Errorf("network.subnet %q is no IPv4 network", c.Network.Subnet)
+	case p.Bits() < 16 || p.Bits() > 28:
+		return fmt.Errorf("network.subnet %q: want /16 to /28", c.Network.Subnet)
+	case p.Addr() != p.Masked().Addr().Next():
+		return fmt.Errorf("network.subnet %q: give the gateway, which is the first address: %s/%d", c.Network.Subnet, p.Masked().Addr().Next(), p.Bits())
+	}
+	if len(c.Network.Bridge) > tenant.MaxTapName {
+		return fmt.Errorf("network.bridge %q is longer than %d characters", c.Network.Bridge, tenant.MaxTapName)
+	}
+	for _, d := range c.Network.DNS {
+		if a, err := netip.ParseAddr(d); err != nil || !a.Is4() {
+			return fmt.Errorf("network.dns %q is no IPv4 address", d)
+		}
+	}
+	if g := c.Network.Gateway; g != "" && g != "open" {
+		return fmt.Errorf(`network.gateway %q: want "open" or nothing`, g)
+	}
+	switch c.Network.Firewall {
+	case "", "nft", "iptables":
+	default:
+		return fmt.Errorf("network.firewall %q: want nft or iptables", c.Network.Firewall)
+	}
+	for _, s := range c.Network.GatewayPorts {
+		if _, err := ParseService(s); err != nil {
+			return fmt.Errorf("network.gateway_ports: %w", err)
+		}
+	}
+	return c.validateNumbers()
+}
+
+func (c Config) validateNumbers() error {
+	for _, n := range []struct {
+		name    string
+		val     int
+		min, to int
+	}{
+		{"build.memory_mib", c.Build.MemoryMiB, 256, 1 << 20},
+		{"build.cpus", c.Build.CPUs, 0, 1024},
+		{"build.pids", c.Build.Pids, 64, 1 << 22},
+		{"build.timeout_minutes", c.Build.TimeoutMin, 1, 7 * 24 * 60},
+		{"limits.uid_base", c.Limits.UIDBase, 1000, 1 << 31 / 2},
+		{"limits.vmm_overhead_mib", c.Limits.VMMOverheadMiB, 16, 4096},
+		{"limits.vmm_pids", c.Limits.VMMPids, 8, 4096},
+		{"limits.stop_timeout_sec", c.Limits.StopTimeoutSec, 1, 3600},
+		{"limits.ssh_timeout_sec", c.Limits.SSHTimeoutSec, 1, 3600},
+		{"limits.lock_timeout_sec", c.Limits.LockTimeoutSec, 0, 3600},
+		{"limits.restart_window_sec", c.Limits.RestartWindowSec, 1, 86400},
+		{"logs.console_max_mib", c.Logs.ConsoleMaxMiB, 1, 1024},
+		{"logs.console_files", c.Logs.ConsoleFiles, 1, 100},
+	} {
+		if n.val < n.min || n.val > n.to {
+			return fmt.Errorf("%s = %d: want %d to %d", n.name, n.val, n.min, n.to)
+		}
+	}
+	if c.Limits.MemoryOvercommit <= 0 || c.Limits.CPUOvercommit <= 0 {
+		return errors.New("limits.memory_overcommit and limits.cpu_overcommit must be above 0")
+	}
+	return nil
+}
+
+// Service is a port of the gateway that tenants may reach.
+type Service struct {
+	Proto string // tcp or udp
+	Port  uint16
+}
+
+// ParseService reads tcp/<port> or udp/<port>.
+func ParseService(s string) (Service, error) {
+	proto, port, ok := strings.Cut(s, "/")
+	var n uint16
+	if _, err := fmt.Sscanf(port, "%d", &n); !ok || err != nil || n == 0 || proto != "tcp" && proto != "udp" || fmt.Sprint(n) != port {
+		return Service{}, fmt.Errorf("%q is not tcp/<port> or udp/<port>", s)
+	}
+	return Service{proto, n}, nil
+}

@@ -1,0 +1,62 @@
+package config
+
+import (
+	"reflect"
+	"testing"
+)
+
+func TestDefaultsRoundTrip(t *testing.T) {
+	want := Default()
+	want.Tier, want.TierReason = TierSoftware, `/dev/kvm is "there" but…`
+	data, err := want.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(data)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, data)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+func TestBadSettingsAreRefused(t *testing.T) {
+	for _, doc := range []string{
+		"teir = 'kvm'",
+		"tier = 'fast'",
+		"[network]\nsubnet = '10.0.0.0/8'",
+		"[network]\nsubnet = '10.50.0.0/24'",
+		"[network]\nsubnet = 'fd00::1/64'",
+		"[network]\nbridge = 'a-very-long-bridge'",
+		"[network]\ndns = ['ns.example']",
+		"[network]\ngateway = 'closed'",
+		"[network]\nfirewall = 'pf'",
+		"[network]\ngateway_ports = ['tcp/0']",
+		"[network]\ngateway_ports = ['sctp/5']",
+		"[limits]\nuid_base = 0",
+		"[limits]\nmemory_overcommit = 0.0",
+		"[logs]\nconsole_max_mib = 0",
+	} {
+		if _, err := Parse([]byte(doc)); err == nil {
+			t.Errorf("accepted: %s", doc)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("tier = 'kvm'\n[network]\ngateway_ports = ['tcp/80']")
+	f.Fuzz(func(t *testing.T, doc string) {
+		c, err := Parse([]byte(doc))
+		if err != nil {
+			return
+		}
+		data, err := c.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Parse(data); err != nil {
+			t.Fatalf("cannot read what was written: %v\n%s", err, data)
+		}
+	})
+}
