@@ -1,0 +1,200 @@
+package supervisor
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The control socket speaks one line of JSON each way: a request, then
+// replies until one has Done set. After a request to attach, the connection
+// carries the console's bytes.
+
+// request is what a client asks for.
+type request struct {
+	Do      string        `json:"do"` // stop, attach, pause, resume
+	Timeout time.Duration `json:"timeout,omitempty"`
+}
+
+// Reply is one answer.
+type Reply struct {
+	Text  string `json:"text,omitempty"` // what is being done, for people
+	Done  bool   `json:"done,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// ErrNoSupervisor means that nothing listens on the control socket.
+var ErrNoSupervisor = errors.New("no supervisor answers")
+
+// requestTimeout bounds how long a client may take to say what it wants.
+const requestTimeout = 5 * time.Second
+
+func listen(path string) (*net.UnixListener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("cannot remove a stale control socket: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen for control: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// serve answers clients until l is closed.
+func serve(l *net.UnixListener, handle func(request, *net.UnixConn)) {
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			return // closed: the supervisor is on its way out
+		}
+		go func() {
+			defer conn.Close()
+			if err := checkPeer(conn); err != nil {
+				reply(conn, Reply{Done: true, Error: err.Error()})
+				return
+			}
+			req, err := readRequest(conn)
+			if err != nil {
+				reply(conn, Reply{Done: true, Error: err.Error()})
+				return
+			}
+			handle(req, conn)
+		}()
+	}
+}
+
+// checkPeer admits this process's own user only. The socket's mode says the
+// same; this holds even if somebody changes that.
+func checkPeer(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return err
+	}
+	if credErr != nil {
+		return fmt.Errorf("cannot tell who asks: %w", credErr)
+	}
+	if int(cred.Uid) != os.Geteuid() {
+		return fmt.Errorf("uid %d may not control this tenant", cred.Uid)
+	}
+	return nil
+}
+
+func readRequest(conn net.Conn) (request, error) {
+	var req request
+	if err := conn.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
+		return req, err
+	}
+	// Byte by byte, so that nothing behind the line is swallowed: it is the
+	// console's input.
+	line := make([]byte, 0, 128)
+	for b := make([]byte, 1); ; {
+		if _, err := conn.Read(b); err != nil {
+			return req, fmt.Errorf("cannot read the request: %w", err)
+		}
+		if b[0] == '\n' {
+			break
+		}
+		if line = append(line, b[0]); len(line) > 4096 {
+			return req, errors.New("the request is too long")
+		}
+	}
+	if err := json.Unmarshal(line, &req); err != nil {
+		return req, fmt.Errorf("cannot understand the request: %w", err)
+	}
+	return req, conn.SetReadDeadline(time.Time{})
+}
+
+// reply sends r; a client that went away does not matter to the supervisor.
+func reply(w io.Writer, r Reply) {
+	if line, err := json.Marshal(r); err == nil {
+		w.Write(append(line, '\n'))
+	}
+}
+
+// Client talks to a supervisor.
+type Client struct{ Socket string }
+
+// Stop asks the supervisor to stop the guest and returns when everything with
+// the VM's lifetime is gone. said is told what is being done.
+func (c Client) Stop(ctx context.Context, timeout time.Duration, said func(string)) error {
+	return c.do(ctx, request{Do: "stop", Timeout: timeout}, said)
+}
+
+// Pause stops the guest's vCPUs until Resume.
+func (c Client) Pause(ctx context.Context) error {
+	return c.do(ctx, request{Do: "pause"}, nil)
+}
+
+// Resume lets a paused guest go on.
+func (c Client) Resume(ctx context.Context) error {
+	return c.do(ctx, request{Do: "resume"}, nil)
+}
+
+// Attach returns a connection that carries the console's bytes both ways.
+func (c Client) Attach(ctx context.Context) (net.Conn, error) {
+	conn, err := c.send(ctx, request{Do: "attach"})
+	return conn, err
+}
+
+func (c Client) send(ctx context.Context, req request) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", c.Socket)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoSupervisor, err)
+	}
+	line, err := json.Marshal(req)
+	if err == nil {
+		_, err = conn.Write(append(line, '\n'))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot ask the supervisor: %w", err), conn.Close())
+	}
+	return conn, nil
+}
+
+func (c Client) do(ctx context.Context, req request, said func(string)) error {
+	conn, err := c.send(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	replies := bufio.NewScanner(conn)
+	for replies.Scan() {
+		var r Reply
+		if err := json.Unmarshal(replies.Bytes(), &r); err != nil {
+			return fmt.Errorf("cannot understand the supervisor: %w", err)
+		}
+		if r.Text != "" && said != nil {
+			said(r.Text)
+		}
+		if r.Error != "" {
+			return errors.New(r.Error)
+		}
+		if r.Done {
+			return nil
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: it ended without an answer", ErrNoSupervisor)
+}

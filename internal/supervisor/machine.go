@@ -1,0 +1,89 @@
+package supervisor
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// event is what moves a tenant from one phase to another.
+type event string
+
+const (
+	evStart  event = "start"   // somebody wants it to run
+	evUp     event = "up"      // the VMM runs
+	evFailed event = "failed"  // it could not be started, or ended badly, and will not be tried again
+	evEnded  event = "ended"   // the VMM ended and will be started again
+	evStop   event = "stop"    // somebody wants it to stop
+	evDown   event = "stopped" // everything with the VM's lifetime is gone
+)
+
+// transitions is every move that exists.
+var transitions = map[tenant.Phase]map[event]tenant.Phase{
+	tenant.Created:    {evStart: tenant.Starting},
+	tenant.Stopped:    {evStart: tenant.Starting},
+	tenant.Failed:     {evStart: tenant.Starting},
+	tenant.Starting:   {evUp: tenant.Running, evFailed: tenant.Failed, evEnded: tenant.Restarting, evStop: tenant.Stopping},
+	tenant.Running:    {evEnded: tenant.Restarting, evFailed: tenant.Failed, evStop: tenant.Stopping, evDown: tenant.Stopped},
+	tenant.Restarting: {evStart: tenant.Starting, evStop: tenant.Stopping, evFailed: tenant.Failed},
+	tenant.Stopping:   {evDown: tenant.Stopped, evFailed: tenant.Failed},
+}
+
+// next is the phase that ev leads to.
+func next(from tenant.Phase, ev event) (tenant.Phase, error) {
+	to, ok := transitions[from][ev]
+	if !ok {
+		return from, fmt.Errorf("a tenant that is %s cannot take %q", from, ev)
+	}
+	return to, nil
+}
+
+// ending is how a VMM ended while nobody had asked it to.
+type ending struct {
+	rebooted bool          // the guest ended by itself
+	ran      time.Duration // since the VMM was up
+	reason   string
+}
+
+const (
+	maxRestarts   = 10 // in a row, whatever the policy: a crash loop ends and says so
+	maxFailures   = 5  // in a row, with on-failure and no number
+	firstBackoff  = time.Second
+	longestPause  = time.Minute
+	rebootsAtOnce = 3 // this many guest reboots in a row are not held back
+)
+
+// verdict is what follows an ending.
+type verdict struct {
+	again bool
+	after time.Duration
+	why   string
+}
+
+// decide applies the restart policy. inARow counts the restarts since a run
+// that lasted longer than the restart window.
+func decide(policy tenant.Restart, e ending, inARow int) verdict {
+	limit := maxRestarts
+	switch {
+	case e.rebooted:
+		// A reboot is the guest's own right, whatever the policy says.
+	case policy.Mode == tenant.RestartNo:
+		return verdict{why: e.reason}
+	case policy.Mode == tenant.RestartOnFailure && policy.Max > 0:
+		limit = policy.Max
+	case policy.Mode == tenant.RestartOnFailure:
+		limit = maxFailures
+	}
+	if inARow >= limit {
+		return verdict{why: fmt.Sprintf("gave up after %d restarts in a row; the last one: %s", inARow, e.reason)}
+	}
+	if e.rebooted && inARow < rebootsAtOnce {
+		return verdict{again: true, why: e.reason}
+	}
+	pause := longestPause
+	if inARow < 6 {
+		pause = min(firstBackoff<<inARow, longestPause)
+	}
+	return verdict{again: true, after: pause, why: e.reason}
+}

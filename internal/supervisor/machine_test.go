@@ -1,0 +1,63 @@
+package supervisor
+
+import (
+	"testing"
+	"time"
+
+	"github.com/auser/mvm/internal/tenant"
+)
+
+var phases = []tenant.Phase{tenant.Created, tenant.Starting, tenant.Running, tenant.Stopping, tenant.Stopped, tenant.Failed, tenant.Restarting}
+
+func TestEveryPhaseCanEndAndIsReachable(t *testing.T) {
+	reached := map[tenant.Phase]bool{tenant.Created: true}
+	for _, p := range phases {
+		if len(transitions[p]) == 0 {
+			t.Errorf("%s is a dead end", p)
+		}
+		for _, to := range transitions[p] {
+			reached[to] = true
+		}
+	}
+	for _, p := range phases {
+		if !reached[p] {
+			t.Errorf("%s is never reached", p)
+		}
+	}
+	if _, err := next(tenant.Stopped, evUp); err == nil {
+		t.Error("a stopped tenant came up without a start")
+	}
+}
+
+func TestDecide(t *testing.T) {
+	const no, onFailure, always = "no", "on-failure", "always"
+	for _, c := range []struct {
+		policy   string
+		rebooted bool
+		inARow   int
+		again    bool
+		after    time.Duration
+	}{
+		{no, false, 0, false, 0},
+		{no, true, 0, true, 0},
+		{no, true, 3, true, 8 * time.Second},
+		{no, true, 10, false, 0},
+		{onFailure, false, 0, true, time.Second},
+		{onFailure, false, 4, true, 16 * time.Second},
+		{onFailure, false, 5, false, 0},
+		{"on-failure:2", false, 1, true, 2 * time.Second},
+		{"on-failure:2", false, 2, false, 0},
+		{always, false, 9, true, time.Minute},
+		{always, false, 10, false, 0},
+		{"unless-stopped", false, 0, true, time.Second},
+	} {
+		policy, err := tenant.ParseRestart(c.policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := decide(policy, ending{rebooted: c.rebooted, reason: "it ended"}, c.inARow)
+		if got.again != c.again || got.after != c.after || got.why == "" {
+			t.Errorf("decide(%s, rebooted %v, %d in a row) = %+v, want again %v after %v", c.policy, c.rebooted, c.inARow, got, c.again, c.after)
+		}
+	}
+}
