@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/proc"
 )
 
 // Locks are flock(2) locks on files in locks/ that are never unlinked. The
@@ -150,7 +152,12 @@ func waitForLock(ctx context.Context, f *os.File, what string, wait time.Duratio
 }
 
 func held(f *os.File) (*Lock, error) {
-	data, err := json.Marshal(Holder{PID: hostPID(), What: command(), Since: time.Now()})
+	self, err := proc.Self()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	data, err := json.Marshal(Holder{PID: self.PID, What: command(), Since: time.Now()})
 	if err == nil {
 		err = f.Truncate(0)
 	}
@@ -190,20 +197,6 @@ func flock(f *os.File, how int) error {
 			return err
 		}
 	}
-}
-
-// hostPID is this process's pid in the namespace that /proc shows, which is
-// the host's also for a supervisor, who is 1 in its own.
-func hostPID() int {
-	link, err := os.Readlink("/proc/self")
-	pid := 0
-	if err == nil {
-		_, err = fmt.Sscanf(link, "%d", &pid)
-	}
-	if err != nil {
-		return os.Getpid()
-	}
-	return pid
 }
 
 // command is what this process is doing, in the words of its command line up

@@ -1,0 +1,81 @@
+// Package lifecycle joins the rooms: create, build, run, stop, destroy and
+// reconcile, each as visible ordered steps that can be killed anywhere and run
+// again.
+//
+// It prints nothing. What a person should know while a step goes on is handed
+// to Host.Say; what they asked for comes back as plain values.
+package lifecycle
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/auser/mvm/internal/audit"
+	"github.com/auser/mvm/internal/config"
+	"github.com/auser/mvm/internal/store"
+)
+
+// What an error is about, for errors.Is. Bad input is a *tenant.InputError and
+// a missing tenant is store.ErrNotFound.
+var (
+	ErrState = errors.New("wrong state")               // the tenant is not in a state for that
+	ErrHost  = errors.New("not possible on this host") // doctor says why
+)
+
+// Error is a failure that comes with advice.
+type Error struct {
+	Kind error // ErrState or ErrHost
+	Msg  string
+	Hint string
+}
+
+func (e *Error) Error() string { return e.Msg }
+func (e *Error) Unwrap() error { return e.Kind }
+
+// Host is one state directory and the settings that hold for it.
+type Host struct {
+	Store  *store.Store
+	Config config.Config
+	// Say tells a person what is being done. It must not block for long.
+	Say func(format string, args ...any)
+	// Wait is how long to wait for another command on the same tenant.
+	Wait time.Duration
+}
+
+// Open opens the state directory and reads its settings.
+func Open(root string) (*Host, error) {
+	s, err := store.Open(root)
+	if err != nil {
+		return nil, err
+	}
+	c, err := config.Load(s.ConfigFile())
+	if err != nil {
+		return nil, err
+	}
+	return &Host{
+		Store:  s,
+		Config: c,
+		Say:    func(string, ...any) {},
+		Wait:   time.Duration(c.Limits.LockTimeoutSec) * time.Second,
+	}, nil
+}
+
+// record writes one act to the tenant's audit record and hands err on. An act
+// that cannot be recorded has failed: an auditor must be able to rely on the
+// record being whole.
+func (h *Host) record(id, act string, detail map[string]any, err error) error {
+	e := audit.Entry{Tenant: id, Act: act, Result: audit.OK, Detail: detail}
+	if err != nil {
+		e.Result, e.Error = audit.Failed, err.Error()
+	}
+	return errors.Join(err, audit.Append(h.Store.AuditFile(id), e))
+}
+
+// exists returns store.ErrNotFound, naming the tenant, where there is none.
+func (h *Host) exists(id string) error {
+	if !h.Store.Exists(id) {
+		return fmt.Errorf("%w: %s", store.ErrNotFound, id)
+	}
+	return nil
+}

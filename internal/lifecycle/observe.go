@@ -1,0 +1,85 @@
+package lifecycle
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/auser/mvm/internal/proc"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// Status is a tenant as it was found, not as it was written down.
+type Status struct {
+	ID      string       `json:"tenant_id"`
+	Phase   tenant.Phase `json:"phase"`
+	Reason  string       `json:"reason,omitempty"`
+	Since   time.Time    `json:"since,omitzero"`
+	Running bool         `json:"running"` // the VMM process is there, now
+	Built   bool         `json:"built"`
+	Spec    tenant.Spec  `json:"spec"`
+	State   tenant.State `json:"state"`           // as written down
+	Error   string       `json:"error,omitempty"` // the state cannot be read
+}
+
+// List observes every tenant, sorted by id. One that cannot be read is listed
+// with its error.
+func (h *Host) List() ([]Status, error) {
+	ids, err := h.Store.IDs()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Status, len(ids))
+	for i, id := range ids {
+		list[i], err = h.Observe(id)
+		if err != nil {
+			list[i] = Status{ID: id, Phase: tenant.Failed, Reason: "its state cannot be read", Error: err.Error()}
+		}
+	}
+	return list, nil
+}
+
+// Observe looks at one tenant.
+func (h *Host) Observe(id string) (Status, error) {
+	spec, err := h.Store.LoadSpec(id)
+	if err != nil {
+		return Status{}, err
+	}
+	state, err := h.Store.LoadState(id)
+	if err != nil {
+		return Status{}, err
+	}
+	st := Status{
+		ID: id, Phase: state.Phase, Reason: state.Reason, Since: state.Since,
+		Built: state.Artifacts.Built(), Spec: spec, State: state,
+	}
+	if !live(state.Phase) {
+		return st, nil
+	}
+	alive, err := h.Store.SupervisorAlive(id)
+	if err != nil {
+		return Status{}, err
+	}
+	boot, err := proc.BootID()
+	if err != nil {
+		return Status{}, err
+	}
+	st.Running = alive && state.Running && proc.ID{PID: state.FirecrackerPID, Start: state.FirecrackerStart}.Alive()
+	switch {
+	case !alive && state.BootID != boot:
+		st.Phase, st.Reason = tenant.Stopped, "the host was restarted"
+	case !alive:
+		st.Phase, st.Reason = tenant.Failed, "its supervisor ended unexpectedly"
+	case state.Phase == tenant.Running && !st.Running:
+		st.Phase, st.Reason = tenant.Failed, fmt.Sprintf("its VMM, process %d, is gone", state.FirecrackerPID)
+	}
+	return st, nil
+}
+
+// live says whether a supervisor should be there in this phase.
+func live(p tenant.Phase) bool {
+	switch p {
+	case tenant.Starting, tenant.Running, tenant.Stopping, tenant.Restarting:
+		return true
+	}
+	return false
+}
