@@ -1,0 +1,145 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/auser/mvm/internal/network/firewall"
+	"github.com/auser/mvm/internal/undo"
+)
+
+// Attach puts the endpoint into the network: bridge, base rules and forwarding
+// where they are missing, the tenant's rules, its TAP, and the TAP up last. It
+// returns what it changed on the host beyond the endpoint itself. Where it
+// fails it takes back what it made.
+func Attach(ctx context.Context, cfg Config, ep Endpoint) (changes []Change, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot attach tap %s: %w", ep.TAP, err)
+		}
+	}()
+	if err := cfg.validate(ep); err != nil {
+		return nil, err
+	}
+	l, err := openLinks(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	var back undo.Stack
+	defer back.Run(ctx, &err)
+
+	bridge, made, err := l.ensureBridge(cfg.BridgeOf(ep.IP))
+	if err != nil {
+		return nil, err
+	}
+	changes = append(changes, made...)
+	switched, err := ensureForwarding()
+	if err != nil {
+		return changes, err
+	}
+	changes = append(changes, switched...)
+
+	tap, created, err := l.ensureTAP(ep)
+	if err != nil {
+		return changes, err
+	}
+	if created {
+		back.Push("detach tap "+ep.TAP, func(ctx context.Context) error { return Detach(ctx, cfg, ep) })
+	}
+	if err := cfg.addRules(ctx, ep); err != nil {
+		return changes, err
+	}
+	if err := l.connectTAP(tap, bridge, ep); err != nil {
+		return changes, err
+	}
+	back.Clear()
+	return changes, nil
+}
+
+// addRules makes the endpoint part of the firewall's rules.
+func (c Config) addRules(ctx context.Context, ep Endpoint) error {
+	base, err := c.base()
+	if err != nil {
+		return err
+	}
+	backend, err := c.backend(ctx, base)
+	if err != nil {
+		return err
+	}
+	if err := backend.Add(ctx, base, ep.tenant()); err != nil {
+		return fmt.Errorf("cannot load the firewall rules: %w", err)
+	}
+	return nil
+}
+
+// Update changes the policy of an endpoint that is attached. Live connections
+// that the new policy does not permit are cut.
+func Update(ctx context.Context, cfg Config, ep Endpoint) error {
+	if err := cfg.validate(ep); err != nil {
+		return fmt.Errorf("cannot change the policy of tap %s: %w", ep.TAP, err)
+	}
+	if err := cfg.addRules(ctx, ep); err != nil {
+		return fmt.Errorf("cannot change the policy of tap %s: %w", ep.TAP, err)
+	}
+	resolvers, err := cfg.resolversOrNone()
+	if err != nil {
+		return err
+	}
+	if err := cutForbiddenFlows(ep, cfg.Gateway(), resolvers); err != nil {
+		return fmt.Errorf("cannot cut the connections of tap %s: %w", ep.TAP, err)
+	}
+	return nil
+}
+
+// Detach removes everything of the endpoint: TAP, entries, rules, connections.
+// Do so before its address is given back: the next tenant may get it.
+func Detach(ctx context.Context, cfg Config, ep Endpoint) error {
+	if err := cfg.validate(ep); err != nil {
+		return fmt.Errorf("cannot detach tap %s: %w", ep.TAP, err)
+	}
+	if err := cfg.detach(ctx, ep); err != nil {
+		return fmt.Errorf("cannot detach tap %s: %w", ep.TAP, err)
+	}
+	return nil
+}
+
+func (c Config) detach(ctx context.Context, ep Endpoint) error {
+	l, err := openLinks(c)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if _, err := l.disconnect(ep); err != nil {
+		return err // the rules stay as long as the TAP does
+	}
+	base, err := c.base()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, backend := range c.backends() {
+		if err := backend.Remove(ctx, base, ep.tenant()); err != nil {
+			errs = append(errs, fmt.Errorf("cannot remove the firewall rules: %w", err))
+		}
+	}
+	if err := cutAllFlows(ep.IP); err != nil {
+		errs = append(errs, fmt.Errorf("cannot cut its connections: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// base is what the firewall needs to know.
+func (c Config) base() (firewall.Base, error) {
+	resolvers, err := c.resolversOrNone()
+	return firewall.Base{
+		Table: c.Table, Group: c.group(), Bridges: c.bridges(),
+		Gateway: c.Gateway(), GatewayMAC: c.gatewayMAC(), Subnet: c.Subnet.Masked(),
+		DNS: resolvers, Services: c.GatewayPorts, Open: c.GatewayOpen,
+	}, err
+}
+
+func (ep Endpoint) tenant() firewall.Tenant {
+	return firewall.Tenant{TAP: ep.TAP, MAC: ep.MAC, IP: ep.IP, Policy: ep.Policy}
+}

@@ -1,0 +1,257 @@
+// Package ipam keeps the tenants' addresses.
+//
+// It owns the meaning of leases.json: which tenant has which address of the
+// pool. It is plain data: the caller holds the host's lock around load, change
+// and write, and writes the bytes itself, atomically.
+package ipam
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+)
+
+// First is the offset of the first tenant's address in the subnet. The
+// gateway is at offset 1; those in between are mvm's own, such as probe ports.
+const First = 10
+
+// Version is the version of leases.json that this program writes.
+const Version = 1
+
+// ErrFull says that every address of the pool is leased.
+var ErrFull = errors.New("every address of the subnet is leased")
+
+// DamagedError says that the registry cannot be read. It can be rebuilt from
+// the tenants' states with Rebuild.
+type DamagedError struct {
+	Path string
+	Err  error
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("the address registry %s is damaged: %v", e.Path, e.Err)
+}
+
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// SubnetChangedError says that the registry holds leases of another subnet
+// than the configured one. Addresses belong to their tenants for life, so the
+// subnet can only change while there are none.
+type SubnetChangedError struct {
+	Leased, Wanted netip.Prefix
+	Tenants        int
+}
+
+func (e *SubnetChangedError) Error() string {
+	return fmt.Sprintf("the subnet is %s for %d tenants and cannot become %s while they exist", e.Leased, e.Tenants, e.Wanted)
+}
+
+// Registry is who has which address. The zero value is of no use: see New,
+// Load and Rebuild.
+type Registry struct {
+	subnet netip.Prefix // with the gateway's address, as in the configuration
+	leases map[string]netip.Addr
+	extra  map[string]json.RawMessage // fields of a newer version
+	schema int
+}
+
+// New returns a registry without leases. subnet is the gateway's address with
+// the prefix length.
+func New(subnet netip.Prefix) (*Registry, error) {
+	if err := CheckSubnet(subnet); err != nil {
+		return nil, err
+	}
+	return &Registry{subnet: subnet, leases: map[string]netip.Addr{}, schema: Version}, nil
+}
+
+// CheckSubnet says why subnet, a gateway's address with its prefix length,
+// cannot hold tenants.
+func CheckSubnet(subnet netip.Prefix) error {
+	switch {
+	case !subnet.IsValid() || !subnet.Addr().Is4():
+		return fmt.Errorf("%s is no IPv4 network", subnet)
+	case subnet.Bits() < 16 || subnet.Bits() > 28:
+		return fmt.Errorf("the subnet %s is not between /16 and /28", subnet)
+	case subnet.Addr() != subnet.Masked().Addr().Next():
+		return fmt.Errorf("the gateway %s is not the first address of its subnet (%s)", subnet.Addr(), subnet.Masked().Addr().Next())
+	}
+	return nil
+}
+
+// Load reads the registry at path. A missing file is an empty registry; a
+// damaged one is a *DamagedError; leases of another subnet are a
+// *SubnetChangedError.
+func Load(path string, subnet netip.Prefix) (*Registry, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return New(subnet)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the address registry: %w", err)
+	}
+	r, err := parse(data, subnet)
+	if changed := (*SubnetChangedError)(nil); errors.As(err, &changed) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, &DamagedError{Path: path, Err: err}
+	}
+	return r, nil
+}
+
+// file is leases.json.
+type file struct {
+	Version int                   `json:"schema_version"`
+	Subnet  netip.Prefix          `json:"subnet"`
+	Leases  map[string]netip.Addr `json:"leases"`
+}
+
+func parse(data []byte, subnet netip.Prefix) (*Registry, error) {
+	var extra map[string]json.RawMessage
+	if err := json.Unmarshal(data, &extra); err != nil {
+		return nil, err
+	}
+	var f file
+	if err := json.Unmarshal(data, &f); err != nil {
+		return nil, err
+	}
+	for _, known := range []string{"schema_version", "subnet", "leases"} {
+		if _, ok := extra[known]; !ok {
+			return nil, fmt.Errorf("there is no field %q", known)
+		}
+		delete(extra, known)
+	}
+	if f.Version < Version {
+		return nil, fmt.Errorf("schema version %d is unknown", f.Version)
+	}
+	if f.Version == Version && len(extra) > 0 {
+		return nil, fmt.Errorf("unknown field %q", slices.Sorted(maps.Keys(extra))[0])
+	}
+	if f.Subnet != subnet && len(f.Leases) > 0 {
+		return nil, &SubnetChangedError{Leased: f.Subnet, Wanted: subnet, Tenants: len(f.Leases)}
+	}
+	r, err := Rebuild(subnet, f.Leases)
+	if err != nil {
+		return nil, err
+	}
+	r.extra, r.schema = extra, f.Version
+	return r, nil
+}
+
+// Rebuild makes a registry of leases that are known from elsewhere, such as
+// the tenants' states. Two tenants with one address, or an address outside
+// the pool, are an error: no tenant may lose or share an address silently.
+func Rebuild(subnet netip.Prefix, leases map[string]netip.Addr) (*Registry, error) {
+	r, err := New(subnet)
+	if err != nil {
+		return nil, err
+	}
+	holder := map[netip.Addr]string{}
+	for _, id := range slices.Sorted(maps.Keys(leases)) {
+		addr := leases[id]
+		if _, err := Index(subnet, addr); err != nil {
+			return nil, fmt.Errorf("tenant %s: %w", id, err)
+		}
+		if other, ok := holder[addr]; ok {
+			return nil, fmt.Errorf("tenants %s and %s both have %s", other, id, addr)
+		}
+		holder[addr], r.leases[id] = id, addr
+	}
+	return r, nil
+}
+
+// Bytes is what leases.json shall hold.
+func (r *Registry) Bytes() ([]byte, error) {
+	doc := maps.Clone(r.extra)
+	if doc == nil {
+		doc = map[string]json.RawMessage{}
+	}
+	for name, value := range map[string]any{"schema_version": r.schema, "subnet": r.subnet, "leases": r.leases} {
+		raw, err := json.Marshal(value)
+		if err != nil {
+			return nil, err
+		}
+		doc[name] = raw
+	}
+	data, err := json.MarshalIndent(doc, "", "  ")
+	return append(bytes.TrimSpace(data), '\n'), err
+}
+
+// Lease returns the address of the tenant. One that has none gets the lowest
+// free address; changed then says that the registry must be written.
+func (r *Registry) Lease(id string) (addr netip.Addr, changed bool, err error) {
+	if addr, ok := r.leases[id]; ok {
+		return addr, false, nil
+	}
+	taken := make(map[netip.Addr]bool, len(r.leases))
+	for _, a := range r.leases {
+		taken[a] = true
+	}
+	addr = offset(r.subnet, First)
+	for range Size(r.subnet) {
+		if !taken[addr] {
+			r.leases[id] = addr
+			return addr, true, nil
+		}
+		addr = addr.Next()
+	}
+	return netip.Addr{}, false, fmt.Errorf("%w (%s holds %d tenants)", ErrFull, r.subnet.Masked(), Size(r.subnet))
+}
+
+// Release gives the tenant's address back. Call it when nothing on the host
+// knows the address any more, since the next tenant may get it.
+func (r *Registry) Release(id string) (changed bool) {
+	_, changed = r.leases[id]
+	delete(r.leases, id)
+	return changed
+}
+
+// Leases returns a copy of all leases.
+func (r *Registry) Leases() map[string]netip.Addr { return maps.Clone(r.leases) }
+
+// Clash returns the tenant other than id for which derive yields what it
+// yields for id. MACs and TAP names are derived from ids by hashing; two
+// tenants with the same one must not exist together.
+func (r *Registry) Clash(id string, derive func(id string) string) (other string, found bool) {
+	want := derive(id)
+	for _, other := range slices.Sorted(maps.Keys(r.leases)) {
+		if other != id && derive(other) == want {
+			return other, true
+		}
+	}
+	return "", false
+}
+
+// Size is how many tenants the subnet has room for.
+func Size(subnet netip.Prefix) int { return 1<<(32-subnet.Bits()) - First - 1 }
+
+// Index is the place of addr in the pool, 0 for the first.
+func Index(subnet netip.Prefix, addr netip.Addr) (int, error) {
+	if !addr.Is4() || !subnet.Contains(addr) {
+		return 0, fmt.Errorf("%s is not in %s", addr, subnet.Masked())
+	}
+	n := number(addr) - number(subnet.Masked().Addr())
+	if n < First || n >= First+Size(subnet) {
+		return 0, fmt.Errorf("%s is not among the tenants' addresses of %s", addr, subnet.Masked())
+	}
+	return n - First, nil
+}
+
+// Reserved is the n-th of the addresses between gateway and pool, from 0.
+func Reserved(subnet netip.Prefix, n int) netip.Addr { return offset(subnet, 2+n) }
+
+func offset(subnet netip.Prefix, n int) netip.Addr {
+	n += number(subnet.Masked().Addr())
+	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+func number(a netip.Addr) int {
+	b := a.As4()
+	return int(b[0])<<24 | int(b[1])<<16 | int(b[2])<<8 | int(b[3])
+}
