@@ -1,0 +1,176 @@
+package ssh
+
+import (
+	"crypto/ed25519"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	gossh "golang.org/x/crypto/ssh"
+)
+
+// Ensure makes what is missing in the tenant's ssh folder: the client's key
+// pair, the guest's host key pair, and known_hosts, which pins that host key
+// under the tenant's id. Private keys that are there are kept; the other files
+// follow from them. It can be killed at any instant and run again. The caller
+// holds the tenant's lock.
+func Ensure(dir, id string) error {
+	if err := ensure(dir, id); err != nil {
+		return fmt.Errorf("cannot make the SSH keys of %s: %w", id, err)
+	}
+	return nil
+}
+
+func ensure(dir, id string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	client, err := ensureKey(dir, ClientKey, "mvm-"+id)
+	if err != nil {
+		return err
+	}
+	host, err := ensureKey(dir, HostKey, "")
+	if err != nil {
+		return err
+	}
+	for name, text := range map[string]string{
+		ClientKey + ".pub": publicLine(client, "mvm-"+id),
+		HostKey + ".pub":   publicLine(host, ""),
+		KnownHosts:         id + " " + publicLine(host, ""),
+	} {
+		if err := ensureText(filepath.Join(dir, name), text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ensureKey returns the public half of the key at dir/name, which it makes
+// where there is none.
+func ensureKey(dir, name, comment string) (gossh.PublicKey, error) {
+	path := filepath.Join(dir, name)
+	signer, err := readKey(path)
+	if err == nil {
+		// The ssh client refuses a key that others can read.
+		return signer.PublicKey(), os.Chmod(path, 0o600)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return nil, err
+	}
+	block, err := gossh.MarshalPrivateKey(private, comment)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeFile(path, pem.EncodeToMemory(block)); err != nil {
+		return nil, err
+	}
+	return gossh.NewPublicKey(public)
+}
+
+func readKey(path string) (gossh.Signer, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := gossh.ParsePrivateKey(data)
+	if err != nil {
+		// The cause may not quote the key: it names the format only.
+		return nil, fmt.Errorf("%s holds no private key: %w", path, err)
+	}
+	if kind := signer.PublicKey().Type(); kind != gossh.KeyAlgoED25519 {
+		return nil, fmt.Errorf("%s holds a key of type %s, want %s", path, kind, gossh.KeyAlgoED25519)
+	}
+	return signer, nil
+}
+
+// publicLine is key as one line of an authorized_keys or .pub file.
+func publicLine(key gossh.PublicKey, comment string) string {
+	line := string(gossh.MarshalAuthorizedKey(key))
+	if comment == "" {
+		return line
+	}
+	return line[:len(line)-1] + " " + comment + "\n"
+}
+
+// GuestFile is a file for the guest's secrets drive.
+type GuestFile struct {
+	Path string // relative, below the drive's root
+	Data []byte
+}
+
+// GuestFiles are the files that let the tenant's key, and only it, into a
+// guest that shows the tenant's host key.
+func GuestFiles(dir string) ([]GuestFile, error) {
+	authorized, err := os.ReadFile(filepath.Join(dir, ClientKey+".pub"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the client's public key: %w", err)
+	}
+	host, err := os.ReadFile(filepath.Join(dir, HostKey))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the guest's host key: %w", err)
+	}
+	return []GuestFile{
+		{Path: "ssh/authorized_keys", Data: authorized},
+		{Path: "ssh/" + HostKey, Data: host},
+	}, nil
+}
+
+// ensureText writes a file that follows from others, if it is not so already.
+func ensureText(path, text string) error {
+	old, err := os.ReadFile(path)
+	if err == nil && string(old) == text {
+		return os.Chmod(path, 0o600)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return writeFile(path, []byte(text))
+}
+
+// writeFile puts data at path in one step, mode 0600, and returns when it is
+// on the disk. The name of its temporary file is always the same, so that a
+// killed call leaves nothing that the next one does not take away.
+func writeFile(path string, data []byte) (err error) {
+	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(temp))
+		}
+	}()
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
