@@ -1,0 +1,3 @@
+# $out: $source as it is.
+. "$lib"
+cp "$source" "$out"
