@@ -1,0 +1,91 @@
+// Package build turns a flake reference into artifacts that a VMM can boot.
+//
+// It owns everything from the source to the published image: the immutable
+// snapshot of a local source, the one ephemeral container in which Nix builds,
+// the checks on what came out, the content-addressed folder images/ and the
+// manifest that proves which inputs made it. It also owns the builder image.
+//
+// It knows nothing of tenants' state, of running VMs or of who asked: it takes
+// plain values and returns plain values, prints nothing, and leaves linking an
+// image to a tenant to its caller.
+package build
+
+import (
+	"context"
+	"time"
+)
+
+// Request says what to build and with which means. Tenant, FlakeRef,
+// LogPath and the folders are required.
+type Request struct {
+	Tenant   string // the tenant's id: the first name looked for in the flake
+	FlakeRef string // a local folder (absolute, see AbsRef) or a remote ref in Nix's syntax
+	Profile  string // "" is DefaultProfile
+	System   string // Nix's name, such as x86_64-linux; "" is this host's
+
+	Engine string // docker, nerdctl or podman; "" is the first that answers
+	Image  string // builder image: a reference pinned by digest, or a local id; "" is DefaultImage
+
+	SrcDir    string // immutable snapshots: SrcDir/<hash>
+	BuildDir  string // what containers write: BuildDir/<tenant>, with the tenant's build lock
+	ImagesDir string // published artifacts: ImagesDir/<sha256>
+	CacheDir  string // optional fixed inputs, read-only at /cache
+	Scope     string // tells roots on one host apart in labels and volume names; "" is the default root
+
+	Limits Limits
+
+	Offline     bool // no network, and nothing fetched
+	NoSandbox   bool // give up Nix's own sandbox; recorded
+	Force       bool // build even when nothing changed
+	Check       bool // build twice and compare bit for bit
+	RequireLock bool // refuse a flake whose lock file is missing or incomplete
+
+	// PreviousManifest is the tenant's last one, or nil. With it, a build
+	// whose inputs are the same does nothing.
+	PreviousManifest *Manifest
+
+	// LogPath takes the whole log of the build, replacing what is there.
+	LogPath string
+
+	// CheckBaseConfig judges the flake's base configuration; nil accepts any
+	// JSON object. It is asked before anything is published.
+	CheckBaseConfig func([]byte) error
+
+	// Commit stores the manifest and links the image. It runs while the image
+	// is locked against GC, also when the build is up to date. An error makes
+	// Build fail with it. nil does nothing.
+	Commit func(Manifest) error
+}
+
+// Limits bound the build container. Zero values take the defaults.
+type Limits struct {
+	MemMiB  int           `json:"mem_mib"`
+	CPUs    float64       `json:"cpus"`
+	Pids    int           `json:"pids"`
+	Timeout time.Duration `json:"timeout"`
+}
+
+// DefaultProfile is the guest that is built where none is named.
+const DefaultProfile = "baseline"
+
+// DefaultLimits bound a build that asks for nothing else.
+var DefaultLimits = Limits{MemMiB: 4096, CPUs: 2, Pids: 4096, Timeout: 2 * time.Hour}
+
+// Result is how a build went, beside what it made.
+type Result struct {
+	UpToDate  bool // nothing had changed: no container ran, or Nix found everything built
+	Published bool // the image is new, no earlier build had made the same one
+	Warnings  []string
+	LogPath   string
+	Elapsed   time.Duration
+}
+
+// Build makes what req asks for and returns its manifest. The images folder
+// holds either the whole image or nothing of it, whenever Build is interrupted.
+func Build(ctx context.Context, req Request, progress Progress) (Manifest, Result, error) {
+	b, err := newBuilder(req, progress)
+	if err != nil {
+		return Manifest{}, Result{}, err
+	}
+	return b.run(ctx)
+}

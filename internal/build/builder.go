@@ -1,0 +1,523 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/auser/mvm/internal/run"
+	"golang.org/x/sys/unix"
+)
+
+// builder is one run of Build.
+type builder struct {
+	req     Request
+	ref     flakeRef
+	emit    Progress
+	started time.Time
+
+	engine   Engine
+	image    Image
+	snapshot Snapshot // zero for a remote source
+	log      *nixLog
+	warnings []string
+}
+
+var labelPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func newBuilder(req Request, progress Progress) (*builder, error) {
+	b := &builder{req: req, started: time.Now(), emit: progress}
+	if b.emit == nil {
+		b.emit = func(Event) {}
+	}
+	r := &b.req
+	if r.Profile == "" {
+		r.Profile = DefaultProfile
+	}
+	if r.System == "" {
+		r.System = HostSystem()
+	}
+	if r.Image == "" {
+		r.Image = DefaultImage
+	}
+	r.Limits = r.Limits.withDefaults()
+	for what, id := range map[string]string{"tenant": r.Tenant, "profile": r.Profile} {
+		if !labelPattern.MatchString(id) {
+			return nil, &Error{Kind: ErrInput, Msg: fmt.Sprintf("cannot build: %q is no %s", id, what),
+				Hint: "use 1 to 63 lower-case letters, digits and inner dashes"}
+		}
+	}
+	if r.System != "x86_64-linux" && r.System != "aarch64-linux" {
+		return nil, &Error{Kind: ErrInput, Msg: fmt.Sprintf("cannot build for %q", r.System),
+			Hint: "the systems are x86_64-linux and aarch64-linux"}
+	}
+	if err := checkImageRef(r.Image); err != nil {
+		return nil, err
+	}
+	var err error
+	b.ref, err = parseRef(r.FlakeRef, "/")
+	return b, err
+}
+
+// HostSystem is Nix's name for the guests that this host runs natively.
+func HostSystem() string {
+	if runtime.GOARCH == "arm64" {
+		return "aarch64-linux"
+	}
+	return "x86_64-linux"
+}
+
+func (l Limits) withDefaults() Limits {
+	d := DefaultLimits
+	if l.MemMiB > 0 {
+		d.MemMiB = l.MemMiB
+	}
+	if l.CPUs > 0 {
+		d.CPUs = l.CPUs
+	}
+	if l.Pids > 0 {
+		d.Pids = l.Pids
+	}
+	if l.Timeout > 0 {
+		d.Timeout = l.Timeout
+	}
+	return d
+}
+
+// run is the recipe. Nothing of what it does is visible to others before
+// publish, and everything before that may be left behind by a kill: it is
+// swept by the next build or by GC.
+func (b *builder) run(ctx context.Context) (Manifest, Result, error) {
+	m, res, err := b.locked(ctx)
+	res.Warnings, res.Elapsed, res.LogPath = b.warnings, time.Since(b.started), b.req.LogPath
+	if err != nil {
+		if errors.Is(err, syscall.ENOSPC) && !errors.Is(err, ErrHost) {
+			err = &Error{Kind: ErrHost, Msg: "cannot build: the disk is full", Err: err, Hint: "free some space, `mvm gc` removes what nothing uses"}
+		}
+		return Manifest{}, res, err
+	}
+	b.event(PhaseDone, Entered, "")
+	return m, res, nil
+}
+
+func (b *builder) locked(ctx context.Context) (Manifest, Result, error) {
+	lock, err := b.lock(ctx)
+	if err != nil {
+		return Manifest{}, Result{}, err
+	}
+	defer lock.Close()
+
+	held, err := b.takeSource(ctx)
+	if err != nil {
+		return Manifest{}, Result{}, err
+	}
+	if held != nil {
+		defer held.Close()
+	}
+	if m, ok, err := b.upToDate(); ok || err != nil {
+		return m, Result{UpToDate: ok}, err
+	}
+	if err := b.findEngine(ctx); err != nil {
+		return Manifest{}, Result{}, err
+	}
+	return b.build(ctx)
+}
+
+// lock keeps two builds of one tenant apart: they share a store and a
+// container name.
+func (b *builder) lock(ctx context.Context) (*os.File, error) {
+	if err := os.MkdirAll(b.req.BuildDir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make build folder: %w", err)
+	}
+	lock, err := lockFile(ctx, lockPath(b.req.BuildDir, b.req.Tenant), func() {
+		b.event(PhaseSnapshot, Step, "waiting for another build of "+b.req.Tenant)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock build of %s: %w", b.req.Tenant, err)
+	}
+	return lock, nil
+}
+
+// takeSource snapshots a local source and holds it against GC.
+func (b *builder) takeSource(ctx context.Context) (*os.File, error) {
+	if !b.ref.local {
+		return nil, nil
+	}
+	b.event(PhaseSnapshot, Entered, b.ref.path)
+	for {
+		s, err := TakeSnapshot(ctx, b.req.FlakeRef, b.req.SrcDir)
+		if err != nil {
+			return nil, err
+		}
+		held, err := holdDir(s.Path, unix.LOCK_SH)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // collected between the two
+		}
+		if err != nil {
+			return nil, err
+		}
+		b.snapshot = s
+		for _, w := range s.Warnings {
+			b.warn(w)
+		}
+		return held, nil
+	}
+}
+
+// upToDate tells whether the previous manifest still says it all: the same
+// locked source, profile and builder, and sound artifacts.
+func (b *builder) upToDate() (Manifest, bool, error) {
+	p := b.req.PreviousManifest
+	if p == nil || b.req.Force || b.req.Check && !p.Checked || !p.Source.Locked ||
+		!pinned(b.req.Image) || b.ref.local == false && !b.ref.immutable ||
+		p.InputsHash != b.inputsHash() {
+		return Manifest{}, false, nil
+	}
+	held, err := holdDir(filepath.Join(b.req.ImagesDir, p.Image), unix.LOCK_SH)
+	if err != nil {
+		return Manifest{}, false, nil // gone: build it again
+	}
+	defer held.Close()
+	if Verify(*p, b.req.ImagesDir, VerifyQuick) != nil {
+		return Manifest{}, false, nil // damaged: build it again
+	}
+	return *p, true, b.commit(*p)
+}
+
+// inputsHash is over everything that decides what a build makes.
+func (b *builder) inputsHash() string {
+	h := sha256.New()
+	source := b.req.FlakeRef
+	if b.ref.local {
+		source = b.snapshot.Hash + "?dir=" + b.snapshot.FlakeDir
+	}
+	fmt.Fprintf(h, "mvm inputs 1\n%q\n%q\n%q\n%q\n%q\n%t\n",
+		source, b.req.Tenant, b.req.Profile, b.req.System, b.req.Image, b.req.NoSandbox)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func (b *builder) commit(m Manifest) error {
+	if b.req.Commit == nil {
+		return nil
+	}
+	if err := b.req.Commit(m); err != nil {
+		return fmt.Errorf("cannot record build: %w", err)
+	}
+	return nil
+}
+
+// findEngine makes sure that there is an engine with the builder image.
+func (b *builder) findEngine(ctx context.Context) error {
+	var err error
+	if b.engine, err = Detect(ctx, b.req.Engine); err != nil {
+		return err
+	}
+	if b.image, err = ShowImage(ctx, b.engine, b.req.Image); err != nil {
+		return err
+	}
+	if b.image.Present {
+		return nil
+	}
+	absent := &Error{Kind: ErrHost, Msg: fmt.Sprintf("%s has no builder image %s", b.engine.Name, b.req.Image),
+		Hint: "`mvm builder pull` fetches the public one, `mvm builder build-local` makes one from Debian packages"}
+	if b.req.Offline || !strings.Contains(b.req.Image, "@sha256:") {
+		return absent
+	}
+	b.event(PhaseContainer, Step, "pulling "+b.req.Image)
+	b.image, err = PullImage(ctx, b.engine, b.req.Image)
+	return err
+}
+
+// build runs the container and turns what it wrote into a published image.
+func (b *builder) build(ctx context.Context) (Manifest, Result, error) {
+	logFile, err := openLog(b.req.LogPath)
+	if err != nil {
+		return Manifest{}, Result{}, err
+	}
+	defer logFile.Close()
+	b.log = newNixLog(b.collect, logFile, b.started)
+
+	out, err := b.outFolder()
+	if err != nil {
+		return Manifest{}, Result{}, err
+	}
+	defer os.RemoveAll(filepath.Dir(out)) // a failure is swept by the next build
+	if err := b.runContainer(ctx, out); err != nil {
+		return Manifest{}, Result{}, b.explain(ctx, out, err)
+	}
+	m, err := b.manifest(out)
+	if err != nil {
+		return Manifest{}, Result{}, err
+	}
+	b.log.enter(PhaseVerify, "")
+	image, err := publish(out, b.req.ImagesDir, b.req.System, b.req.CheckBaseConfig)
+	if err != nil {
+		return Manifest{}, Result{}, err
+	}
+	defer image.release()
+	if b.req.Check {
+		if err := b.checkSame(out, image); err != nil {
+			return Manifest{}, Result{}, err
+		}
+		m.Checked = true
+	}
+	m.Image, m.Artifacts, m.EndedAt = image.hash, image.artifacts, time.Now().UTC().Truncate(time.Millisecond)
+	b.log.enter(PhasePublish, short(image.hash))
+	return m, Result{UpToDate: b.nothingNew(m), Published: image.isNew}, b.commit(m)
+}
+
+// nothingNew says whether Nix found everything built and the tenant has it.
+func (b *builder) nothingNew(m Manifest) bool {
+	p := b.req.PreviousManifest
+	return p != nil && p.Image == m.Image && b.log.built == 0
+}
+
+// outFolder makes the empty folder that the container writes to. Its parent is
+// closed to everybody else; its owner is the container's user.
+func (b *builder) outFolder() (string, error) {
+	parent := filepath.Join(b.req.BuildDir, b.req.Tenant)
+	out := filepath.Join(parent, "out")
+	if err := os.RemoveAll(parent); err != nil {
+		return "", fmt.Errorf("cannot clear build folder: %w", err)
+	}
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return "", fmt.Errorf("cannot make build folder: %w", err)
+	}
+	if err := os.Mkdir(out, 0o700); err != nil {
+		return "", fmt.Errorf("cannot make build folder: %w", err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(out, buildUID, buildUID); err != nil {
+			return "", fmt.Errorf("cannot make build folder: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// runContainer runs the build. A first one finds its store unprepared, and one
+// after a kill finds its name taken: both are put right and tried once more.
+func (b *builder) runContainer(ctx context.Context, out string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, b.req.Limits.Timeout, errTimeLimit)
+	defer cancel()
+	if swept, err := SweepContainers(ctx, b.engine, b.req.Scope, b.req.BuildDir); err != nil {
+		return err
+	} else if len(swept) > 0 {
+		b.event(PhaseContainer, Step, "removed containers that a killed mvm had left: "+strings.Join(swept, ", "))
+	}
+	b.log.enter(PhaseContainer, b.image.Ref)
+	c := b.container(out)
+	for attempt := 0; ; attempt++ {
+		err := engineRun{b.engine, c, b.log}.run(ctx)
+		switch {
+		case err == nil || attempt == 2 || ctx.Err() != nil:
+			return err
+		case run.ExitCode(err) == exitUnprepared:
+			if err := b.prepareStore(ctx); err != nil {
+				return err
+			}
+		case nameTaken(err):
+			if err := removeContainer(ctx, b.engine, c.name); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+}
+
+var errTimeLimit = errors.New("time limit")
+
+func nameTaken(err error) bool {
+	var failed *run.Error
+	return errors.As(err, &failed) && strings.Contains(failed.Stderr, "already in use")
+}
+
+func (b *builder) labels() [][2]string {
+	return [][2]string{
+		{labelScope, scopeLabel(b.req.Scope)}, {labelTenant, b.req.Tenant}, {labelImage, b.image.ID},
+	}
+}
+
+func (b *builder) store() mount {
+	return mount{source: volumeName(b.req.Scope, b.req.Tenant, b.image.ID), target: "/nix", volume: true}
+}
+
+func (b *builder) container(out string) container {
+	ref := b.req.FlakeRef
+	mounts := []mount{b.store()}
+	if b.ref.local {
+		ref = b.snapshot.nixRef()
+		mounts = append(mounts, mount{source: b.snapshot.Path, target: "/src", readOnly: true})
+	}
+	if b.req.CacheDir != "" {
+		mounts = append(mounts, mount{source: b.req.CacheDir, target: "/cache", readOnly: true})
+	}
+	mounts = append(mounts, mount{source: out, target: "/out"})
+	nofile, nproc := processLimits()
+	return container{
+		name:   containerName(b.req.Scope, b.req.Tenant),
+		labels: b.labels(),
+		image:  b.image.ID,
+		user:   buildUID,
+		mounts: mounts,
+		env: [][2]string{
+			{"PATH", searchPath},
+			{"LC_ALL", "C.UTF-8"},
+			{"NIX_REMOTE", "local"},
+			{"NIX_CONFIG", nixConfig(!b.req.NoSandbox, b.req.Offline, b.req.Limits.CPUs)},
+		},
+		limits: b.req.Limits, nofile: nofile, nproc: nproc,
+		offline: b.req.Offline,
+		sandbox: !b.req.NoSandbox,
+		argv: []string{"sh", "-c", builderScript, "mvm-build", ref,
+			pickExpr(b.req.Tenant, b.req.Profile), "packages." + b.req.System,
+			flag(b.req.RequireLock), flag(b.req.Check)},
+	}
+}
+
+func flag(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
+}
+
+// prepareStore makes the tenant's store afresh: a volume that the engine fills
+// from the image, given to the user that builds. One that was left half made
+// is thrown away.
+func (b *builder) prepareStore(ctx context.Context) error {
+	b.event(PhaseContainer, Step, "preparing the store of "+b.req.Tenant)
+	store := b.store()
+	if _, err := b.engine.output(ctx, volumeRemoveArgs(store.source)...); err != nil {
+		return fmt.Errorf("cannot prepare store: %w", err)
+	}
+	if _, err := b.engine.output(ctx, volumeCreateArgs(store.source, b.labels())...); err != nil {
+		return fmt.Errorf("cannot prepare store: %w", err)
+	}
+	nofile, nproc := processLimits()
+	c := container{
+		name:   containerName(b.req.Scope, b.req.Tenant),
+		labels: b.labels(),
+		image:  b.image.ID,
+		mounts: []mount{store},
+		env:    [][2]string{{"PATH", searchPath}},
+		limits: b.req.Limits, nofile: nofile, nproc: nproc,
+		offline: true,
+		caps:    []string{"CHOWN", "DAC_OVERRIDE"},
+		argv:    []string{"sh", "-c", prepareScript, "mvm-prepare", fmt.Sprint(buildUID)},
+	}
+	if err := (engineRun{b.engine, c, b.log}).run(ctx); err != nil {
+		return fmt.Errorf("cannot prepare store: %w", err)
+	}
+	return nil
+}
+
+// processLimits are the hard limits of this process, cut to what a build
+// needs: an engine that wants to set higher ones than it may fails.
+func processLimits() (nofile, nproc uint64) {
+	cut := func(resource int, most uint64) uint64 {
+		var r unix.Rlimit
+		if unix.Getrlimit(resource, &r) != nil {
+			return most
+		}
+		return min(uint64(r.Max), most)
+	}
+	return cut(unix.RLIMIT_NOFILE, 1<<16), cut(unix.RLIMIT_NPROC, 1<<16)
+}
+
+// checkSame compares the second build's artifacts with the published ones.
+func (b *builder) checkSame(out string, image *published) error {
+	if _, err := os.Lstat(filepath.Join(out, "differs")); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, a := range image.artifacts {
+		second, err := openRegularAt(filepath.Join(out, "check", a.Name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		first, err := openRegularAt(filepath.Join(b.req.ImagesDir, image.hash, a.Name))
+		if err != nil {
+			second.Close()
+			return err
+		}
+		where, err := firstDifference(first, second)
+		first.Close()
+		second.Close()
+		if err != nil {
+			return err
+		}
+		if where != "" {
+			return &Error{Kind: ErrBuild, Msg: fmt.Sprintf("the build is not reproducible: %s %s", a.Name, where),
+				Hint: "look for timestamps, random identifiers and the order of directory entries"}
+		}
+	}
+	return &Error{Kind: ErrBuild, Msg: "the build is not reproducible: Nix's second build differs from the first", Log: b.log.lastWords()}
+}
+
+// firstDifference describes where two files begin to differ.
+func firstDifference(x, y io.Reader) (string, error) {
+	bufX, bufY := make([]byte, 1<<20), make([]byte, 1<<20)
+	var offset, first, count int64 = 0, -1, 0
+	for {
+		n, errX := io.ReadFull(x, bufX)
+		m, errY := io.ReadFull(y, bufY)
+		for _, err := range []error{errX, errY} {
+			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+				return "", err
+			}
+		}
+		for i := range min(n, m) {
+			if bufX[i] != bufY[i] {
+				if first < 0 {
+					first = offset + int64(i)
+				}
+				count++
+			}
+		}
+		if n != m {
+			if first < 0 {
+				first = offset + int64(min(n, m))
+			}
+			return fmt.Sprintf("differs from byte %d on, and in length", first), nil
+		}
+		offset += int64(n)
+		if errX != nil {
+			break
+		}
+	}
+	if first < 0 {
+		return "", nil
+	}
+	return fmt.Sprintf("differs first at byte %d, in %d bytes of %d", first, count, offset), nil
+}
+
+// collect passes events on and keeps the warnings among them.
+func (b *builder) collect(e Event) {
+	if e.Kind == Warning {
+		b.warnings = append(b.warnings, e.Text)
+	}
+	b.emit(e)
+}
+
+func (b *builder) warn(text string) {
+	b.warnings = append(b.warnings, text)
+	b.event(PhaseSnapshot, Warning, text)
+}
+
+func (b *builder) event(p Phase, kind EventKind, text string) {
+	b.emit(Event{Phase: p, Kind: kind, Text: clean(text), Elapsed: time.Since(b.started)})
+}

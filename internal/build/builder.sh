@@ -1,0 +1,89 @@
+# Runs inside the build container, as an ordinary user, by `sh -c`. Everything
+# it gets it gets as arguments; what it finds out it writes to /out.
+#
+#   $1 flake reference   $2 Nix expression that picks the outputs
+#   $3 attribute holding them, such as packages.x86_64-linux
+#   $4 1: refuse an incomplete lock   $5 1: build a second time and compare
+set -eu
+umask 022
+ref=$1 pick=$2 attr=$3 require_lock=$4 check=$5
+say() { printf '@mvm %s\n' "$*" >&2; }
+
+# A store that was not prepared for this user is prepared by the caller.
+[ -O /nix ] || exit 97
+
+# Standard input is a pipe that the caller holds: it ends when the caller does.
+trap 'exit 143' TERM
+exec 3<&0 </dev/null
+(cat <&3 >/dev/null 2>&1 || :; kill -TERM $$) &
+
+nix() { command nix --log-format internal-json "$@"; }
+store() { command nix-store --log-format internal-json "$@"; }
+
+# Copies what output $2 built at $1: a file, or the one file in a folder.
+take() {
+    file=$1
+    if [ -d "$file" ]; then
+        set -- "$1" "$2" "$1"/*
+        if [ -f "$1/$2" ]; then file=$1/$2
+        elif [ $# -eq 3 ] && [ -f "$3" ]; then file=$3
+        else
+            say "fail output $2: the folder $1 must hold one file, or one called $2"
+            return 1
+        fi
+    fi
+    cp --dereference --sparse=always --no-preserve=all "$file" "/out/$2"
+}
+
+build() {
+    export HOME=/nix/var/mvm/home TMPDIR=/nix/var/mvm/tmp
+    rm -rf "$TMPDIR"
+    mkdir -p "$HOME" "$TMPDIR"
+    command nix --version >/out/nix-version
+
+    say phase evaluate
+    say tentative
+    if nix flake metadata --json --no-update-lock-file "$ref" >/out/metadata.json; then
+        say definite
+    else
+        say definite
+        if [ "$require_lock" = 1 ]; then say fail lock; return 1; fi
+        nix flake metadata --json --no-write-lock-file "$ref" >/out/metadata.json
+        : >/out/unlocked
+    fi
+    # A branch may move between two commands: from here on it is this commit.
+    case $ref in path:*) ;; *)
+        ref=$(command nix eval --impure --raw --expr '(builtins.fromJSON (builtins.readFile "/out/metadata.json")).url') ;;
+    esac
+    if ! nix eval --json --no-write-lock-file "$ref#$attr" --apply "$pick" >/out/plan.json; then
+        command nix eval --json --no-write-lock-file "$ref#packages" --apply builtins.attrNames >/out/systems.json 2>/dev/null || :
+        say fail evaluate
+        return 1
+    fi
+    # The plan's last word is for this script: "drv out name" a line.
+    command nix eval --impure --raw --expr '(builtins.fromJSON (builtins.readFile "/out/plan.json")).lines' >/out/lines
+    [ -s /out/lines ] || { say fail outputs; return 1; }
+    drvs=$(cut -d' ' -f1 /out/lines)
+    paths=$(cut -d' ' -f2 /out/lines)
+
+    say phase build
+    store --realise $drvs >/out/realised
+
+    if [ "$check" = 1 ]; then
+        say phase check
+        if ! store --realise --check --keep-failed $drvs >/dev/null; then
+            while read -r drv path name; do
+                if [ -e "$path.check" ]; then mkdir -p /out/check; take "$path.check" "$name" && mv "/out/$name" "/out/check/$name"; fi
+            done </out/lines
+            : >/out/differs
+        fi
+    fi
+
+    say phase copy
+    while read -r drv path name; do take "$path" "$name"; done </out/lines
+    command nix path-info --json --json-format 1 --closure-size $paths >/out/paths.json 2>/dev/null ||
+        command nix path-info --json --closure-size $paths >/out/paths.json
+}
+
+build &
+wait $!

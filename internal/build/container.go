@@ -1,0 +1,175 @@
+package build
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/auser/mvm/internal/run"
+	"golang.org/x/sys/unix"
+)
+
+//go:embed builder.sh
+var builderScript string
+
+// prepareScript gives a new store, which the engine has filled from the image,
+// to the user that builds. The top folder comes last: its owner says that the
+// rest is done.
+const prepareScript = `set -eu
+nix --version >/dev/null
+find /nix -mindepth 1 -maxdepth 1 -exec chown -R "$1:$1" {} +
+chown "$1:$1" /nix`
+
+// exitUnprepared is builder.sh's way to say that the store is not prepared.
+const exitUnprepared = 97
+
+// searchPath finds Nix in the public image as in Debian's.
+const searchPath = "/nix/var/nix/profiles/default/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// nixConfig is what NIX_CONFIG says. It wins over the image's own nix.conf.
+func nixConfig(sandbox, offline bool, cpus float64) string {
+	cores := strconv.Itoa(max(1, int(math.Ceil(cpus))))
+	lines := []string{
+		"experimental-features = nix-command flakes",
+		"accept-flake-config = false",
+		"auto-optimise-store = false",
+		"build-users-group =", // everything runs as one user, who is not root
+		"cores = " + cores,
+		"max-jobs = " + cores,
+		"sandbox = " + strconv.FormatBool(sandbox),
+		"sandbox-fallback = false",
+		"flake-registry =",
+		"use-registries = false",
+		"warn-dirty = false",
+	}
+	if offline {
+		lines = append(lines, "substitute = false")
+	}
+	return strings.Join(lines, "\n")
+}
+
+// engineRun is what one container run needs to know.
+type engineRun struct {
+	engine Engine
+	c      container
+	log    *nixLog
+}
+
+// graceful is how long a container may take to end by itself once its standard
+// input has ended.
+const graceful = 5 * time.Second
+
+// run starts the container and waits for its end. When ctx ends, the container
+// has ended, too, before run returns.
+func (r engineRun) run(ctx context.Context) error {
+	stdin, hold, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer stdin.Close()
+	defer hold.Close()
+	clientCtx, kill := context.WithCancel(context.WithoutCancel(ctx))
+	defer kill()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run.Run(clientCtx, run.Command{
+			Name: r.engine.Path, Args: runArgs(r.engine.Name, r.c),
+			Stdin: stdin, Stderr: r.log,
+		})
+	}()
+	select {
+	case err := <-ended:
+		r.log.finish()
+		return err
+	case <-ctx.Done():
+	}
+	hold.Close() // builder.sh ends when its standard input does
+	select {
+	case <-ended:
+	case <-time.After(graceful):
+		kill()
+		<-ended
+	}
+	r.log.finish()
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	return errors.Join(ctx.Err(), removeContainer(cleanup, r.engine, r.c.name))
+}
+
+// removeContainer kills and removes a container; an absent one is fine.
+func removeContainer(ctx context.Context, engine Engine, name string) error {
+	_, err := engine.output(ctx, removeArgs(name)...)
+	var failed *run.Error
+	if errors.As(err, &failed) {
+		said := strings.ToLower(failed.Stderr)
+		if strings.Contains(said, "no such container") || strings.Contains(said, "no container with name") ||
+			strings.Contains(said, "already in progress") {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot remove build container: %w", err)
+	}
+	return nil
+}
+
+// SweepContainers removes the build containers of this root whose mvm is gone,
+// and returns their names. A build that runs holds its tenant's lock in
+// buildDir, which is how the two are told apart.
+func SweepContainers(ctx context.Context, engine Engine, scope, buildDir string) ([]string, error) {
+	out, err := engine.output(ctx, listArgs(scope)...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list build containers: %w", err)
+	}
+	var swept []string
+	for _, line := range strings.Split(out, "\n") {
+		name, tenant, ok := strings.Cut(line, "\t")
+		if !ok || name != containerName(scope, tenant) {
+			continue
+		}
+		lock, err := tryBuildLock(buildDir, tenant)
+		if err != nil {
+			return swept, err
+		}
+		if lock == nil {
+			continue
+		}
+		err = removeContainer(ctx, engine, name)
+		lock.Close()
+		if err != nil {
+			return swept, err
+		}
+		swept = append(swept, name)
+	}
+	return swept, nil
+}
+
+// lockPath is the file whose lock a tenant's build holds.
+func lockPath(buildDir, tenant string) string { return filepath.Join(buildDir, tenant+".lock") }
+
+// tryBuildLock returns nil where a build of the tenant runs.
+func tryBuildLock(buildDir, tenant string) (*os.File, error) {
+	if err := os.MkdirAll(buildDir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(lockPath(buildDir, tenant), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+	f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, nil
+	}
+	return nil, err
+}

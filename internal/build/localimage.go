@@ -1,0 +1,129 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/auser/mvm/internal/run"
+)
+
+// The local builder image is for hosts that can reach a Debian mirror but not
+// a container registry. Fetching it needs the network, importing it needs the
+// engine: the two are apart, so that they can happen in different places.
+
+// LocalImageOptions say where the local image comes from.
+type LocalImageOptions struct {
+	Suite  string // of Debian; "" is DefaultSuite
+	Mirror string // "" is Debian's own
+}
+
+// Where the local image comes from by default. Trixie has Nix 2.26.
+const (
+	DefaultSuite  = "trixie"
+	DefaultMirror = "http://deb.debian.org/debian"
+)
+
+// localPackages are what a build needs beside Debian's essential packages: git
+// is for git+… references.
+const localPackages = "nix-bin,ca-certificates,git"
+
+// FetchLocalImage makes the local image's file system as an archive in dir and
+// returns its path. It needs mmdebstrap and a Debian mirror, and no engine.
+func FetchLocalImage(ctx context.Context, dir string, opts LocalImageOptions) (path string, err error) {
+	if opts.Suite == "" {
+		opts.Suite = DefaultSuite
+	}
+	if opts.Mirror == "" {
+		opts.Mirror = DefaultMirror
+	}
+	tool, err := exec.LookPath("mmdebstrap")
+	if err != nil {
+		return "", &Error{Kind: ErrHost, Msg: "cannot make a local builder image", Err: err, Hint: "install mmdebstrap (apt-get install mmdebstrap)"}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("cannot make a local builder image: %w", err)
+	}
+	tmp, err := newTempDir(dir)
+	if err != nil {
+		return "", fmt.Errorf("cannot make a local builder image: %w", err)
+	}
+	defer tmp.discard()
+	made := filepath.Join(tmp.path, "image.tar")
+	err = run.Run(ctx, run.Command{Name: tool, Args: mmdebstrapArgs(opts, made), Env: bootstrapEnv(os.Environ())})
+	if err != nil {
+		return "", &Error{Kind: ErrHost, Msg: "cannot make a local builder image", Err: err,
+			Hint: "it needs a Debian mirror and Debian's archive keyring"}
+	}
+	path = filepath.Join(dir, "builder-"+opts.Suite+"-"+HostSystem()+".tar")
+	if err := os.Rename(made, path); err != nil {
+		return "", fmt.Errorf("cannot make a local builder image: %w", err)
+	}
+	return path, syncDir(dir)
+}
+
+// mmdebstrapArgs renders the command line that makes the archive. The same
+// packages give the same bytes.
+func mmdebstrapArgs(opts LocalImageOptions, target string) []string {
+	args := []string{"--quiet", "--variant=essential", "--include=" + localPackages}
+	for _, dir := range []string{"doc", "man", "locale", "info", "bash-completion", "lintian", "gitweb"} {
+		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+dir+"/*")
+	}
+	return append(args,
+		// The store's mount point must be there: the container's root is read-only.
+		`--customize-hook=mkdir -p "$1/nix" "$1/src" "$1/out" "$1/cache"`,
+		`--customize-hook=rm -rf "$1"/var/cache/* "$1"/var/log/* "$1"/var/lib/apt/lists/*`,
+		opts.Suite, target, opts.Mirror)
+}
+
+// bootstrapEnv adds the folders of the system's tools to PATH, which a user's
+// own often lacks, and fixes the time that the archive's files get.
+func bootstrapEnv(env []string) []string {
+	out := []string{"SOURCE_DATE_EPOCH=1"}
+	for _, kv := range env {
+		if path, ok := strings.CutPrefix(kv, "PATH="); ok {
+			kv = "PATH=" + path + ":/usr/local/sbin:/usr/sbin:/sbin"
+		}
+		out = append(out, kv)
+	}
+	return out
+}
+
+// ImportLocalImage gives the archive at path to the engine and returns the
+// image, whose ID is what Request.Image takes. It needs no network.
+func ImportLocalImage(ctx context.Context, engine Engine, path string) (Image, error) {
+	stamp, err := hashArtifact(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Image{}, &Error{Kind: ErrInput, Msg: "there is no local builder image at " + path, Hint: "fetch it first"}
+	}
+	if err != nil {
+		return Image{}, fmt.Errorf("cannot import builder image: %w", err)
+	}
+	ref := "mvm-builder:" + stamp.SHA256[:12]
+	if known, err := ShowImage(ctx, engine, ref); err != nil || known.Present {
+		known.Ref = known.ID
+		return known, err
+	}
+	if err := importArchive(ctx, engine, path, ref); err != nil {
+		return Image{}, fmt.Errorf("cannot import builder image: %w", err)
+	}
+	image, err := ShowImage(ctx, engine, ref)
+	image.Ref = image.ID
+	return image, err
+}
+
+// importArchive uses `import` where the engine has it. nerdctl only loads
+// image archives, so it gets one.
+func importArchive(ctx context.Context, engine Engine, path, ref string) error {
+	if engine.Name != "nerdctl" {
+		_, err := engine.output(ctx, "import", path, ref)
+		return err
+	}
+	return loadArchive(ctx, engine, path, ref)
+}
+

@@ -1,0 +1,282 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+)
+
+// maxReport bounds each of the container's reports. They are as untrusted as
+// the build that ran beside them.
+const maxReport = 64 << 20
+
+// manifest reads the container's reports. Image, artifacts and end are the
+// caller's to fill in.
+func (b *builder) manifest(out string) (Manifest, error) {
+	m := Manifest{
+		Version: ManifestVersion,
+		Tenant:  b.req.Tenant, Profile: b.req.Profile, System: b.req.System,
+		StartedAt:  b.started.UTC().Truncate(time.Millisecond),
+		InputsHash: b.inputsHash(),
+		Builder: Builder{
+			Engine: b.engine.Name, EngineVersion: b.engine.Version,
+			Image: b.req.Image, ImageID: b.image.ID, ImageDigest: b.image.digest(),
+			Sandbox: !b.req.NoSandbox, Offline: b.req.Offline, Limits: b.req.Limits,
+		},
+	}
+	version, err := readBounded(filepath.Join(out, "nix-version"), 1<<10)
+	if err != nil {
+		return m, fmt.Errorf("cannot read the build's report: %w", err)
+	}
+	m.Builder.NixVersion = nixVersion(string(version))
+	if m.Source, err = b.source(out); err != nil {
+		return m, err
+	}
+	planned, err := readPlan(out)
+	if err != nil {
+		return m, err
+	}
+	m.Name = strings.TrimPrefix(planned.Suffix, "-")
+	m.Outputs, err = readOutputs(out, planned)
+	return m, err
+}
+
+// nixVersion takes the number out of "nix (Nix) 2.34.7".
+func nixVersion(s string) string {
+	fields := strings.Fields(clean(s))
+	if len(fields) == 0 {
+		return ""
+	}
+	return fields[len(fields)-1]
+}
+
+// flakeMetadata is what `nix flake metadata --json` says, of Nix 2.8 to 2.34.
+type flakeMetadata struct {
+	URL      string          `json:"url"`
+	Revision string          `json:"revision"`
+	DirtyRev string          `json:"dirtyRevision"`
+	Locks    json.RawMessage `json:"locks"`
+	Locked   struct {
+		NARHash string `json:"narHash"`
+	} `json:"locked"`
+}
+
+// source joins what mvm knows of the source with what Nix says of it.
+func (b *builder) source(out string) (Source, error) {
+	data, err := readBounded(filepath.Join(out, "metadata.json"), maxReport)
+	if err != nil {
+		return Source{}, fmt.Errorf("cannot read the build's report: %w", err)
+	}
+	var meta flakeMetadata
+	if err := json.Unmarshal(data, &meta); err != nil {
+		return Source{}, fmt.Errorf("cannot read Nix's flake metadata: %w", err)
+	}
+	lock, err := canonicalLock(meta.Locks)
+	if err != nil {
+		return Source{}, err
+	}
+	sum := sha256.Sum256(lock)
+	s := Source{
+		Ref: b.req.FlakeRef, URL: meta.URL, Revision: meta.Revision, Dirty: meta.DirtyRev != "",
+		NARHash: meta.Locked.NARHash, LockHash: hex.EncodeToString(sum[:]), Lock: bytes.TrimSpace(lock),
+	}
+	if _, err := os.Lstat(filepath.Join(out, "unlocked")); errors.Is(err, fs.ErrNotExist) {
+		s.Locked = true
+	} else {
+		b.warn("the flake's lock file is missing or incomplete: what its inputs mean may change. Run `nix flake lock` and commit flake.lock; --require-lock refuses such a flake")
+	}
+	if !b.ref.local {
+		return s, nil
+	}
+	if s.NARHash != b.snapshot.NARHash {
+		return Source{}, b.damagedSnapshot(s.NARHash)
+	}
+	s.URL, s.Revision, s.Dirty, s.Snapshot = b.snapshot.URL, b.snapshot.Revision, b.snapshot.Dirty, b.snapshot.Hash
+	return s, nil
+}
+
+// damagedSnapshot gets rid of a snapshot that Nix saw something else in, so
+// that the next build takes a new one.
+func (b *builder) damagedSnapshot(found string) error {
+	if err := replaceDir(b.snapshot.Path, b.req.SrcDir); err != nil {
+		return fmt.Errorf("cannot remove the damaged snapshot %s: %w", b.snapshot.Path, err)
+	}
+	return &Error{Kind: ErrBuild,
+		Msg:  fmt.Sprintf("the snapshot %s was damaged: Nix read %s", short(b.snapshot.Hash), found),
+		Hint: "it was removed; build again"}
+}
+
+// canonicalLock renders a lock as Nix writes flake.lock, so that its hash is
+// that of the file where Nix wrote it.
+func canonicalLock(raw json.RawMessage) ([]byte, error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var lock any
+	if err := dec.Decode(&lock); err != nil {
+		return nil, fmt.Errorf("cannot read Nix's flake metadata: the lock: %w", err)
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(lock); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
+
+func readPlan(out string) (plan, error) {
+	data, err := readBounded(filepath.Join(out, "plan.json"), maxReport)
+	if err != nil {
+		return plan{}, fmt.Errorf("cannot read the build's report: %w", err)
+	}
+	return parsePlan(data)
+}
+
+// pathInfo is what `nix path-info --json` says of one path. Nix 2.8 lists them,
+// later ones key them by path.
+type pathInfo struct {
+	Path        string `json:"path"`
+	NARHash     string `json:"narHash"`
+	NARSize     int64  `json:"narSize"`
+	ClosureSize int64  `json:"closureSize"`
+}
+
+func parsePathInfo(data []byte) (map[string]pathInfo, error) {
+	byPath := map[string]pathInfo{}
+	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && trimmed[0] == '[' {
+		var list []pathInfo
+		if err := json.Unmarshal(data, &list); err != nil {
+			return nil, fmt.Errorf("cannot read Nix's path info: %w", err)
+		}
+		for _, p := range list {
+			byPath[p.Path] = p
+		}
+		return byPath, nil
+	}
+	if err := json.Unmarshal(data, &byPath); err != nil {
+		return nil, fmt.Errorf("cannot read Nix's path info: %w", err)
+	}
+	return byPath, nil
+}
+
+func readOutputs(out string, p plan) ([]Output, error) {
+	data, err := readBounded(filepath.Join(out, "paths.json"), maxReport)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the build's report: %w", err)
+	}
+	infos, err := parsePathInfo(data)
+	if err != nil {
+		return nil, err
+	}
+	var outputs []Output
+	for _, k := range outputKinds {
+		planned, ok := p.Outputs[k.kind]
+		if !ok {
+			continue
+		}
+		info, ok := infos[planned.Out]
+		if !ok {
+			return nil, fmt.Errorf("cannot read Nix's path info: %s is missing", planned.Out)
+		}
+		outputs = append(outputs, Output{
+			Attr: outputPrefix + k.kind + p.Suffix, Derivation: planned.Drv, StorePath: planned.Out,
+			NARHash: info.NARHash, NARSize: info.NARSize, ClosureSize: info.ClosureSize,
+		})
+	}
+	return outputs, nil
+}
+
+// explain turns a container that failed into an error for people.
+func (b *builder) explain(ctx context.Context, out string, err error) error {
+	switch {
+	case errors.Is(err, errTimeLimit), errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		return &Error{Kind: ErrBuild, Msg: fmt.Sprintf("the build took longer than its limit of %s", b.req.Limits.Timeout),
+			Log: b.log.lastWords(), Hint: "raise the limit, or see the log for what took so long"}
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	words := b.log.lastWords()
+	for _, failure := range b.log.failures {
+		what, detail, _ := strings.Cut(failure, " ")
+		switch what {
+		case "outputs":
+			if p, perr := readPlan(out); perr == nil {
+				if problem := p.problem(b.req.Tenant, b.req.Profile, b.req.System); problem != nil {
+					return problem
+				}
+			}
+		case "output":
+			return &Error{Kind: ErrInput, Msg: "cannot use the flake's output " + detail}
+		case "lock":
+			return &Error{Kind: ErrInput, Msg: "the flake's lock file is missing or does not match its inputs", Log: words,
+				Hint: "run `nix flake lock` and commit flake.lock, or leave out --require-lock"}
+		case "evaluate":
+			return b.explainEvaluation(out, words)
+		}
+	}
+	return b.explainBuild(words, err)
+}
+
+// explainEvaluation tells a flake without packages for this system from one
+// that Nix cannot evaluate.
+func (b *builder) explainEvaluation(out, words string) error {
+	if !strings.Contains(words, "does not provide attribute") {
+		return &Error{Kind: ErrInput, Msg: "Nix cannot evaluate the flake", Log: words, Hint: b.linkHint()}
+	}
+	e := &Error{Kind: ErrInput, Msg: "the flake has no packages." + b.req.System,
+		Hint: "a guest needs " + outputPrefix + "kernel, " + outputPrefix + "rootfs and " + outputPrefix + "fc-base outputs in packages." + b.req.System}
+	var systems []string
+	data, err := readBounded(filepath.Join(out, "systems.json"), 1<<16)
+	if err == nil && json.Unmarshal(data, &systems) == nil && len(systems) > 0 {
+		sort.Strings(systems)
+		e.Hint = clean("it has packages for " + strings.Join(systems, ", "))
+	}
+	return e
+}
+
+// linkHint reminds of links that dangle in the build.
+func (b *builder) linkHint() string {
+	for _, w := range b.snapshot.Warnings {
+		if strings.Contains(w, "symbolic link") {
+			return w
+		}
+	}
+	return ""
+}
+
+// signs are what Nix or the system says where the cause is not the flake.
+var signs = []struct {
+	text, msg, hint string
+}{
+	{"No space left on device", "the disk is full", "free some space; `mvm gc` removes what nothing uses"},
+	{"does not support the kernel namespaces", "this host does not let Nix build in its sandbox", sandboxHint},
+	{"setting up a private mount namespace", "this host does not let Nix build in its sandbox", sandboxHint},
+	{"cannot set host name", "this host does not let Nix build in its sandbox", sandboxHint},
+	{"Cannot allocate memory", "the build ran out of memory", "raise the build's memory limit"},
+}
+
+const sandboxHint = "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0), or build with --no-sandbox, which lets a build see the network and other builds' files"
+
+func (b *builder) explainBuild(words string, err error) error {
+	for _, s := range signs {
+		if strings.Contains(words, s.text) {
+			return &Error{Kind: ErrHost, Msg: "cannot build: " + s.msg, Log: words, Hint: s.hint}
+		}
+	}
+	if !b.log.spoke() {
+		return &Error{Kind: ErrHost, Msg: "cannot run the build container", Err: err, Log: words,
+			Hint: "see what `" + b.engine.Name + " info` says"}
+	}
+	return &Error{Kind: ErrBuild, Msg: "Nix could not build the guest", Log: words, Hint: "the whole log is in " + b.req.LogPath}
+}

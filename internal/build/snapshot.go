@@ -1,0 +1,210 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+)
+
+// Snapshot is an immutable copy of a local source tree.
+type Snapshot struct {
+	Hash     string // sha256 of the tree in Nix's archive format, hexadecimal: the folder's name
+	NARHash  string // the same, as Nix writes it
+	Path     string // SrcDir/<hash>
+	FlakeDir string // where flake.nix is in it; "" is its root
+	URL      string // what Nix would fetch to get the same source
+	Revision string // git commit, if there is one
+	Dirty    bool   // differs from that commit
+	Bytes    int64
+	Warnings []string
+}
+
+// nixRef is the snapshot as Nix in the container names it.
+func (s Snapshot) nixRef() string {
+	if s.FlakeDir == "" {
+		return "path:/src"
+	}
+	return "path:/src?dir=" + url.QueryEscape(s.FlakeDir)
+}
+
+// TakeSnapshot copies a local source into srcDir, unless the same tree is
+// there already: what git tracks plus what it does not ignore, or all files
+// where there is no git.
+func TakeSnapshot(ctx context.Context, ref, srcDir string) (Snapshot, error) {
+	r, err := parseRef(ref, "/")
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if !r.local {
+		return Snapshot{}, badRef(ref, "is not a local one")
+	}
+	if err := checkFolder(r); err != nil {
+		return Snapshot{}, err
+	}
+	s, err := takeSnapshot(ctx, r, srcDir)
+	if err != nil {
+		return Snapshot{}, fmt.Errorf("cannot take a snapshot of %s: %w", r.path, err)
+	}
+	return s, nil
+}
+
+func takeSnapshot(ctx context.Context, r flakeRef, srcDir string) (Snapshot, error) {
+	var s Snapshot
+	top, t, err := readSource(ctx, r, &s)
+	if err != nil {
+		return s, err
+	}
+	defer t.close()
+	start, err := relativeTo(top, r.path)
+	if err != nil {
+		return s, err
+	}
+	if s.FlakeDir, err = flakeDir(start, r.dir, t.has); err != nil {
+		return s, noFlake(r, top, start)
+	}
+	s.Warnings, s.Bytes = t.warnings, t.bytes
+	digest, err := store(t, srcDir)
+	if err != nil {
+		return s, err
+	}
+	s.Hash, s.NARHash = digest.Hex(), digest.SRI()
+	s.Path = filepath.Join(srcDir, s.Hash)
+	s.URL = sourceURL(top, s)
+	return s, nil
+}
+
+// readSource lists the source and fills in what git says of it.
+func readSource(ctx context.Context, r flakeRef, s *Snapshot) (top string, t *sourceTree, err error) {
+	git, err := findGit(r.path)
+	if err != nil {
+		return "", nil, err
+	}
+	wanted := r.rev
+	if wanted == "" {
+		wanted = r.ref
+	}
+	switch {
+	case git == nil && wanted != "":
+		return "", nil, &Error{Kind: ErrInput, Msg: r.path + " is in no git repository", Hint: refHint}
+	case git == nil:
+		s.Dirty = false
+		t, err = folderTree(r.path)
+		return r.path, t, err
+	case wanted != "":
+		if s.Revision, err = git.resolve(ctx, wanted); err != nil {
+			return "", nil, err
+		}
+		t, err = git.commit(ctx, s.Revision)
+		return git.top, t, err
+	}
+	if s.Revision, s.Dirty, err = git.state(ctx); err != nil {
+		return "", nil, err
+	}
+	t, err = git.worktree(ctx)
+	return git.top, t, err
+}
+
+func relativeTo(top, dir string) (string, error) {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", err
+	}
+	top, err = filepath.EvalSymlinks(top)
+	if err != nil {
+		return "", err
+	}
+	rel, err := filepath.Rel(top, dir)
+	if err != nil || rel == "." {
+		return "", err
+	}
+	return filepath.ToSlash(rel), nil
+}
+
+func noFlake(r flakeRef, top, start string) error {
+	want := filepath.Join(top, start, r.dir, "flake.nix")
+	e := &Error{Kind: ErrInput, Msg: "there is no " + want, Hint: "name the folder that holds flake.nix, or one with nix/flake.nix"}
+	if _, err := os.Lstat(want); err == nil {
+		e.Msg = want + " is ignored by git and so is not part of the source"
+		e.Hint = "take it out of .gitignore, or `git add --force` it"
+	}
+	return e
+}
+
+// sourceURL says where the same source can be had: from the commit where the
+// tree is one, else from the folder as long as it has this hash.
+func sourceURL(top string, s Snapshot) string {
+	query := url.Values{}
+	if s.FlakeDir != "" {
+		query.Set("dir", s.FlakeDir)
+	}
+	u := url.URL{Scheme: "path", Path: top}
+	if s.Revision != "" && !s.Dirty {
+		u.Scheme = "git+file"
+		query.Set("rev", s.Revision)
+	} else {
+		query.Set("narHash", s.NARHash)
+	}
+	if u.Scheme == "path" {
+		return "path:" + u.EscapedPath() + "?" + query.Encode()
+	}
+	return "git+file://" + u.EscapedPath() + "?" + query.Encode()
+}
+
+// store puts the tree into srcDir/<hash>. Files are not synced one by one:
+// Nix computes the same hash again before it uses a snapshot, and a build
+// refuses one that differs.
+func store(t *sourceTree, srcDir string) (narDigest, error) {
+	digest, err := narHash(t, nil)
+	if err != nil {
+		return narDigest{}, err
+	}
+	if _, err := os.Lstat(filepath.Join(srcDir, digest.Hex())); err == nil {
+		return digest, nil
+	}
+	tmp, err := newTempDir(srcDir)
+	if err != nil {
+		return narDigest{}, err
+	}
+	defer tmp.discard()
+	root, err := os.OpenRoot(tmp.path)
+	if err != nil {
+		return narDigest{}, err
+	}
+	defer root.Close()
+	// The files may have changed since they were hashed: the hash of what was
+	// copied is the one that counts.
+	digest, err = narHash(t, func(e *entry) (io.WriteCloser, error) { return create(root, e) })
+	if err != nil {
+		return narDigest{}, fmt.Errorf("cannot copy: %w", err)
+	}
+	return digest, tmp.publish(filepath.Join(srcDir, digest.Hex()))
+}
+
+// create makes one entry of a snapshot.
+func create(root *os.Root, e *entry) (io.WriteCloser, error) {
+	name := filepath.FromSlash(e.path)
+	switch e.kind {
+	case folder:
+		if name == "" {
+			return nil, nil
+		}
+		// Both modes are set again, because the umask may have cut them and
+		// the builder in the container is another user.
+		return nil, errors.Join(root.Mkdir(name, 0o755), root.Chmod(name, 0o755))
+	case symlink:
+		return nil, root.Symlink(filepath.FromSlash(e.target), name)
+	}
+	mode := os.FileMode(0o444)
+	if e.executable {
+		mode = 0o555
+	}
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return nil, err
+	}
+	return f, f.Chmod(mode)
+}
