@@ -126,4 +126,3 @@ func importArchive(ctx context.Context, engine Engine, path, ref string) error {
 	}
 	return loadArchive(ctx, engine, path, ref)
 }
-
