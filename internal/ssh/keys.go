@@ -102,9 +102,9 @@ func publicLine(key gossh.PublicKey, comment string) string {
 	return line[:len(line)-1] + " " + comment + "\n"
 }
 
-// GuestFile is a file for the guest's secrets drive.
+// GuestFile is a file for the folder ssh/ of the guest's secrets drive.
 type GuestFile struct {
-	Path string // relative, below the drive's root
+	Name string
 	Data []byte
 }
 
@@ -120,8 +120,8 @@ func GuestFiles(dir string) ([]GuestFile, error) {
 		return nil, fmt.Errorf("cannot read the guest's host key: %w", err)
 	}
 	return []GuestFile{
-		{Path: "ssh/authorized_keys", Data: authorized},
-		{Path: "ssh/" + HostKey, Data: host},
+		{Name: "authorized_keys", Data: authorized},
+		{Name: HostKey, Data: host},
 	}, nil
 }
 

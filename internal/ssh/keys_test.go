@@ -145,8 +145,8 @@ func TestGuestFiles(t *testing.T) {
 	}
 	on := readAll(t, dir)
 	want := []GuestFile{
-		{"ssh/authorized_keys", []byte(on[ClientKey+".pub"])},
-		{"ssh/ssh_host_ed25519_key", []byte(on[HostKey])},
+		{"authorized_keys", []byte(on[ClientKey+".pub"])},
+		{"ssh_host_ed25519_key", []byte(on[HostKey])},
 	}
 	if diff := cmp.Diff(want, files); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

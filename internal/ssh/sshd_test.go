@@ -77,7 +77,7 @@ func guest(t *testing.T, id string) Target {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		if err := os.WriteFile(filepath.Join(secrets, f.Path), f.Data, 0o400); err != nil {
+		if err := os.WriteFile(filepath.Join(secrets, "ssh", f.Name), f.Data, 0o400); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,0 +1,204 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/auser/mvm/internal/run"
+)
+
+const mib = 1 << 20
+
+// CreateData makes an empty data volume of sizeMiB at path, mode 0600, owned
+// by uid and gid, and reports whether it did: what is at path already is left
+// as it is. The folder of path is made where it is missing. A killed call
+// leaves nothing at path.
+func CreateData(ctx context.Context, path string, sizeMiB, uid, gid int) (created bool, err error) {
+	if _, err := os.Lstat(path); err == nil {
+		return false, nil
+	}
+	created, err = createData(ctx, path, int64(sizeMiB)*mib, uid, gid)
+	if err != nil {
+		return false, fmt.Errorf("cannot create the data volume %s: %w", path, err)
+	}
+	return created, nil
+}
+
+func createData(ctx context.Context, path string, size int64, uid, gid int) (created bool, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return false, err
+	}
+	d, err := newDraft(path)
+	if err != nil {
+		return false, err
+	}
+	defer d.discard(&err)
+	if err := d.Truncate(size); err != nil {
+		return false, err
+	}
+	if _, _, err := (tool{name: "mke2fs", args: dataArgs(), image: d.File}).run(ctx); err != nil {
+		return false, err
+	}
+	if err := d.Chown(uid, gid); err != nil {
+		return false, err
+	}
+	if err := d.commitNew(); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return false, nil
+		}
+		return false, err
+	}
+	return true, nil
+}
+
+// dataFeatures are those of ext4 as e2fsprogs makes it by default, without the
+// newest ones, which older guests can't mount. They are named one by one, so
+// that they don't depend on the host.
+const dataFeatures = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg," +
+	"sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
+
+// dataArgs make a data volume: no blocks reserved for root, and nothing
+// written that is zero in a new file anyway (discard and the lazy options), so
+// that an empty volume takes hardly any room and a guest need not initialise
+// it. After an error the guest's kernel stops writing.
+func dataArgs() []string {
+	return []string{
+		"-q", "-F",
+		"-O", dataFeatures,
+		"-b", "4096", "-I", "256", "-i", "16384",
+		"-m", "0", "-e", "remount-ro", "-L", "data",
+		"-E", "discard,lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0",
+		imageArg,
+	}
+}
+
+// Report is what PrepareData found and did.
+type Report struct {
+	Replayed bool   // the journal held changes that were not yet in their place
+	Repaired bool   // the guest's kernel had met errors, and all were repaired
+	Note     string // a sentence for people about it; empty where all was well
+}
+
+// PrepareData makes sure that the data volume at path can be given to a guest.
+// After a crash it replays the journal, which loses nothing. The error wraps
+// ErrForeign, ErrDamaged or ErrInUse where one of these is the reason.
+func PrepareData(ctx context.Context, path string) (r Report, err error) {
+	f, err := lockSoon(ctx, path)
+	if err != nil {
+		return Report{}, fmt.Errorf("cannot prepare the data volume: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if r, err = prepare(ctx, f); err != nil {
+		return Report{}, fmt.Errorf("cannot prepare the data volume %s: %w", path, err)
+	}
+	return r, nil
+}
+
+func prepare(ctx context.Context, f *os.File) (Report, error) {
+	s, err := superblockOf(f)
+	if err != nil {
+		return Report{}, err
+	}
+	if !s.dirty && !s.errors {
+		return Report{}, nil
+	}
+	if _, err := fsck(ctx, f, "-p"); err != nil {
+		return Report{}, err
+	}
+	after, err := superblockOf(f)
+	if err != nil {
+		return Report{}, err
+	}
+	if after.dirty || after.errors {
+		return Report{}, fmt.Errorf("%w: it is not clean after its journal was replayed", ErrDamaged)
+	}
+	if err := f.Sync(); err != nil {
+		return Report{}, err
+	}
+	r := Report{Replayed: s.dirty, Repaired: s.errors, Note: "the data volume was not unmounted cleanly; its journal was replayed"}
+	if s.errors {
+		r.Note = "the data volume had file system errors; all were repaired"
+	}
+	return r, nil
+}
+
+func superblockOf(f *os.File) (superblock, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return superblock{}, err
+	}
+	return readSuperblock(f, info.Size())
+}
+
+// Exit codes of e2fsck: the first two bits tell of repairs.
+const (
+	fsckRepaired = 0x1 | 0x2
+	fsckErrors   = 0x4
+)
+
+// fsck runs e2fsck on a locked image and returns what it said. The error wraps
+// ErrDamaged where it left errors in the file system.
+func fsck(ctx context.Context, f *os.File, options ...string) (string, error) {
+	out, _, err := tool{name: "e2fsck", args: append(options, imageArg), image: f, asOwner: true}.run(ctx)
+	switch code := run.ExitCode(err); {
+	case err == nil, code > 0 && code&^fsckRepaired == 0:
+		return out, nil
+	case code > 0 && code&^(fsckRepaired|fsckErrors) == 0:
+		return out, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return out, err
+}
+
+// Grow makes the data volume at path sizeMiB large. A volume does not shrink:
+// a smaller size is an error, the same size none. The work is done on a copy
+// that then takes the volume's place, so a call that is killed or fails leaves
+// the volume as it was.
+func Grow(ctx context.Context, path string, sizeMiB int) (err error) {
+	f, err := lockSoon(ctx, path)
+	if err != nil {
+		return fmt.Errorf("cannot grow the data volume: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := grow(ctx, f, path, int64(sizeMiB)*mib); err != nil {
+		return fmt.Errorf("cannot grow the data volume %s: %w", path, err)
+	}
+	return nil
+}
+
+// ErrShrink is inside the error of Grow to a smaller size.
+var ErrShrink = errors.New("a volume cannot shrink")
+
+func grow(ctx context.Context, f *os.File, path string, size int64) (err error) {
+	s, err := superblockOf(f)
+	if err != nil {
+		return err
+	}
+	if size < s.size() {
+		return fmt.Errorf("%w: it has %d MiB", ErrShrink, s.size()/mib)
+	}
+	if size == s.size() {
+		return nil
+	}
+	d, _, err := cloneDraft(ctx, f, path)
+	if err != nil {
+		return err
+	}
+	defer d.discard(&err)
+	if err := d.Truncate(size); err != nil {
+		return err
+	}
+	// resize2fs insists on a file system that was checked after its last use.
+	if _, err := fsck(ctx, d.File, "-f", "-p"); err != nil {
+		return err
+	}
+	resize := tool{name: "resize2fs", args: []string{imageArg, strconv.FormatInt(size/1024, 10) + "K"}, image: d.File, asOwner: true}
+	if _, _, err := resize.run(ctx); err != nil {
+		return err
+	}
+	return d.commit()
+}

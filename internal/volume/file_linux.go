@@ -1,0 +1,143 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lock opens the image at path and locks it against every other user of this
+// package. The lock lasts until the file and all descriptors that were
+// inherited from it are closed, so a VMM that is given the file keeps it even
+// if the process that called Lock is killed. The error wraps ErrInUse where
+// something else holds the image.
+func Lock(path string) (*os.File, error) {
+	f, err := openImage(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// lockPatience is how long an image may stay locked by the tools of a killed
+// process, which end with it, but not in the same instant.
+const lockPatience = 2 * time.Second
+
+// lockSoon is Lock with a little patience.
+func lockSoon(ctx context.Context, path string) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	for {
+		f, err := Lock(path)
+		if !errors.Is(err, ErrInUse) {
+			return f, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func flock(f *os.File, how int) error {
+	err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("%s: %w", f.Name(), ErrInUse)
+	}
+	if err != nil {
+		return &fs.PathError{Op: "flock", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// openImage opens a regular file for reading and writing.
+func openImage(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, fmt.Errorf("%s is a symbolic link: %w", path, ErrForeign)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file: %w", path, ErrForeign)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// draft is a file that is being made beside the place where it will stand. Its
+// name is always the same for that place, so that a killed call leaves nothing
+// that the next one does not take away.
+type draft struct {
+	*os.File
+	path string
+}
+
+// newDraft starts the file for path, with mode 0600. The caller defers discard
+// and ends with one of the commit methods.
+func newDraft(path string) (*draft, error) {
+	temp := path + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &draft{f, path}, nil
+}
+
+// discard closes the draft and removes what was not committed.
+func (d *draft) discard(errp *error) {
+	err := d.Close()
+	if removeErr := os.Remove(d.Name()); !errors.Is(removeErr, fs.ErrNotExist) {
+		err = errors.Join(err, removeErr)
+	}
+	*errp = errors.Join(*errp, err)
+}
+
+// commit puts the draft in its place, over what is there, once it is on the
+// disk.
+func (d *draft) commit() error {
+	if err := d.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(d.Name(), d.path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(d.path))
+}
+
+// commitNew is commit where nothing is in that place; else it fails with
+// fs.ErrExist.
+func (d *draft) commitNew() error {
+	if err := d.Sync(); err != nil {
+		return err
+	}
+	if err := os.Link(d.Name(), d.path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(d.path))
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

@@ -1,0 +1,85 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// TestMain runs the tests in a mount namespace of their own: what they mount
+// is seen by nobody else and goes with them.
+func TestMain(m *testing.M) {
+	const inside = "MVM_VOLUME_TEST_INSIDE"
+	if os.Getenv(inside) != "" {
+		os.Exit(m.Run())
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Unshareflags: unix.CLONE_NEWNS, // makes all mounts private
+		Pdeathsig:    syscall.SIGKILL,
+	}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		fmt.Fprintln(os.Stderr, "cannot run the tests in a mount namespace (root is needed):", err)
+		os.Exit(1)
+	}
+	os.Exit(cmd.ProcessState.ExitCode())
+}
+
+// memory is a folder on a tmpfs of its own.
+func memory(t testing.TB, options string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// command runs a program that must succeed and returns what it printed.
+func command(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// checkClean has e2fsck look for anything wrong, and at the folder for
+// anything left behind.
+func checkClean(t testing.TB, image string) {
+	t.Helper()
+	command(t, "e2fsck", "-f", "-n", image)
+	for _, pattern := range []string{"*.new", "*.files"} {
+		left, err := filepath.Glob(filepath.Join(filepath.Dir(image), pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+}
+
+// cmpSorted compares slices of strings without regard to their order.
+func cmpSorted() cmp.Option {
+	return cmp.Transformer("sorted", func(s []string) []string { return slices.Sorted(slices.Values(s)) })
+}
