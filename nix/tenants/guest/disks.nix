@@ -1,0 +1,33 @@
+# The three drives of the guest contract, in their fixed order, and a root that
+# forgets everything.
+{
+  fileSystems = {
+    "/" = {
+      device = "tmpfs";
+      fsType = "tmpfs";
+      options = ["mode=0755" "size=25%" "nodev"];
+    };
+
+    # The image is a file system of store paths and is mounted as the store.
+    "/nix/store" = {
+      device = "/dev/vda";
+      fsType = "ext4";
+      neededForBoot = true;
+      noCheck = true;
+      options = ["ro" "nodev" "nosuid"];
+    };
+
+    "/data" = {
+      device = "/dev/vdb";
+      fsType = "ext4";
+      options = ["nodev" "nosuid" "nofail" "x-systemd.device-timeout=5s"];
+    };
+
+    "/run/secrets" = {
+      device = "/dev/vdc";
+      fsType = "ext4";
+      noCheck = true;
+      options = ["ro" "noexec" "nodev" "nosuid" "nofail" "x-systemd.device-timeout=5s"];
+    };
+  };
+}

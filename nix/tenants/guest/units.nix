@@ -1,0 +1,41 @@
+# Units that NixOS would start and a microVM has no use for. What remains, and
+# why, is listed in docs/nixos-guest.md.
+{
+  lib,
+  options,
+  ...
+}: {
+  # No hardware of these kinds.
+  boot.swraid.enable = false;
+  boot.bcache.enable = false;
+  boot.kexec.enable = lib.mkDefault false;
+  boot.initrd.systemd = lib.optionalAttrs (options.boot.initrd.systemd ? tpm2) {tpm2.enable = false;};
+  services.lvm.enable = false;
+
+  # No console to log in at: neither a virtual terminal nor, for console=ttyS0,
+  # the getty that systemd would start there.
+  console.enable = false;
+  systemd =
+    {
+      suppressedSystemUnits = [
+        "getty.target"
+        "getty-pre.target"
+        "getty@.service"
+        "autovt@.service"
+        "serial-getty@.service"
+        # Nothing is kept across boots for it to work on.
+        "systemd-pstore.service"
+        "mount-pstore.service"
+      ];
+      generators = {
+        systemd-getty-generator = "/dev/null";
+        systemd-gpt-auto-generator = "/dev/null"; # no partitions
+      };
+
+      # The kernel's own killer suffices for one workload, and there is no disk
+      # to keep core dumps on.
+      oomd.enable = lib.mkDefault false;
+      coredump.enable = lib.mkDefault false;
+    }
+    // lib.optionalAttrs (options.systemd ? tpm2) {tpm2.enable = false;};
+}
