@@ -178,7 +178,7 @@ in {
   "no perl in the activation" = is false (lib.hasInfix "/bin/perl" config.system.activationScripts.script);
   "no perl in the path" = is [] (lib.filter (lib.hasInfix "perl") (map lib.getName config.environment.systemPackages));
   "no documentation" = is false config.documentation.enable;
-  "no machine id" = is "" (config.environment.etc.machine-id.text or "");
+  "no machine id" = is "" (config.environment.etc.machine-id.text or null);
   "no passwords" = is [] (lib.attrNames (lib.filterAttrs (_: u:
     lib.any (p: p != null) [u.password u.hashedPassword u.hashedPasswordFile u.initialPassword u.initialHashedPassword])
   config.users.users));

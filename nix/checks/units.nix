@@ -29,7 +29,6 @@
     "logrotate.timer" = "only where a tenant switches log rotation on";
     # When the guest ends
     "save-hwclock.service" = "at the end: writes the clock back";
-    "generate-shutdown-ramfs.service" = "at the end: lets the root be unmounted";
     # Never in a microVM
     "prepare-kexec.service" = "part of kexec.target";
     "pre-sleep.service" = "part of sleep.target";

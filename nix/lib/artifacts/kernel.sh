@@ -17,8 +17,8 @@ bytes() { od -An -v -tx1 -j "$2" -N "$3" "$1" | tr -d ' \n'; }
 # uint FILE OFFSET SIZE: as a little-endian number
 uint() { od -An -v -tu"$3" --endian=little -j "$2" -N "$3" "$1" | tr -d ' '; }
 
-# slice FILE OFFSET COUNT
-slice() { tail -c +"$(($2 + 1))" "$1" | head -c "$3"; }
+# slice FILE OFFSET COUNT (in this order, so that neither has to stop early)
+slice() { head -c "$(($2 + $3))" "$1" | tail -c "$3"; }
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -56,7 +56,7 @@ size=$((blocks + inodes * 256 / block + (blocks / 50) + 2048))
 # side by side.
 export SOURCE_DATE_EPOCH=1 MKE2FS_CONFIG=/dev/null
 uuid=6d766d00-0000-4000-8000-000000000001
-fakeroot mke2fs -q -t ext4 -b $block -I 256 -m 0 -N "$inodes" -L rootfs -U $uuid \
+fakeroot mke2fs -q -b $block -I 256 -m 0 -N "$inodes" -L rootfs -U $uuid \
   -O none,extent,flex_bg,64bit,dir_index,ext_attr,filetype,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum \
   -E "hash_seed=$uuid,root_owner=0:0,no_copy_xattrs,nodiscard,lazy_itable_init=0" \
   -d "$root" "$image" "$size"

@@ -14,6 +14,13 @@
     mutable = false;
   };
   services.userborn.enable = true;
+  # Empty: systemd puts the id that it is started with in its place. Without the
+  # file it would take a read-only /etc for a system that can't boot.
+  environment.etc.machine-id = {
+    mode = "0444";
+    text = "";
+  };
+
   # Root has no password and needs none: keys only.
   users.allowNoPasswordLogin = true;
 

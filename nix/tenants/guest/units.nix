@@ -36,6 +36,10 @@
       # to keep core dumps on.
       oomd.enable = lib.mkDefault false;
       coredump.enable = lib.mkDefault false;
+
+      # Shutting down, the drives are unmounted one by one; a root in memory and
+      # a read-only store can be left as they are.
+      shutdownRamfs.enable = lib.mkDefault false;
     }
     // lib.optionalAttrs (options.systemd ? tpm2) {tpm2.enable = false;};
 }

@@ -24,6 +24,9 @@ in {
           ++ config.boot.initrd.kernelModules
           ++ config.boot.kernelModules
           ++ ["virtio_balloon" "vmw_vsock_virtio_transport" "af_packet"];
+        # As without this: NixOS names modules that not every kernel has, and
+        # the initrd has a strict list of its own.
+        allowMissing = true;
       })
     ]
     ++ config.boot.extraModulePackages);

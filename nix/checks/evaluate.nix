@@ -1,0 +1,90 @@
+# Evaluates the flake against a nixpkgs tree that lies on this machine, without
+# copying or building anything: what scripts/check-nix reads its answers from.
+{nixpkgs}: let
+  tree = nixpkgs;
+
+  # The tree as the flake input that it would be.
+  input =
+    (import (tree + "/flake.nix")).outputs {self = input;}
+    // {
+      outPath = toString tree;
+      lib = plain.lib.extend (_: prev: {
+        nixosSystem = args: prev.nixosSystem (args // {modules = args.modules ++ compat;});
+      });
+    };
+  plain = (import (tree + "/flake.nix")).outputs {self = plain // {outPath = toString tree;};};
+  inherit (plain) lib;
+
+  compat = lib.optional (lib.versionOlder lib.trivial.release "24.11") ./compat-24.05.nix;
+
+  flake = (import ../flake.nix).outputs {
+    self = flake;
+    nixpkgs = input;
+  };
+
+  # The assertions that don't hold, with what was wanted and what was got.
+  broken = tenant: lib.filterAttrs (_: a: a.want != a.got) (contract tenant);
+  contract = tenant: import ./contract.nix {inherit tenant;};
+
+  isGuest = name: lib.hasPrefix "tenant-" name;
+in {
+  inherit (lib.trivial) release;
+  inherit (flake.lib) systems profiles;
+
+  # Everything a tenant's build would be asked for, to the last derivation.
+  drvPaths = lib.mapAttrs (_: lib.mapAttrs (_: p: p.drvPath)) (
+    lib.mapAttrs (_: lib.filterAttrs (name: _: isGuest name)) flake.packages
+  );
+
+  broken = system: profile: broken (flake.lib.mkTenant {inherit system profile;});
+  base = system: profile: (flake.lib.mkTenant {inherit system profile;}).config.mvm.firecracker;
+  units = system: profile: let
+    tenant = flake.lib.mkTenant {inherit system profile;};
+  in
+    (import ./units.nix {
+      inherit lib;
+      inherit (tenant) config;
+    })
+    .started;
+  reasons =
+    (import ./units.nix {
+      inherit lib;
+      config = {};
+    })
+    .reasons;
+
+  # Flakes of other people, as they are in templates/ and examples/: a path to
+  # the folder, for which the outputs' names are given.
+  outputs = folder: let
+    other = (import (folder + "/flake.nix")).outputs {
+      self = other;
+      mvm = flake;
+      nixpkgs = input;
+    };
+  in
+    lib.mapAttrs (_: lib.mapAttrs (_: p: p.drvPath)) other.packages;
+
+  # For each mutation: what broke and what should have.
+  mutations = system: let
+    mutations = import ./mutations.nix {
+      inherit lib;
+      isx86_64 = system == "x86_64-linux";
+    };
+    tenant = module:
+      flake.lib.mkTenant {
+        inherit system;
+        modules = [module];
+      };
+    sort = lib.sort lib.lessThan;
+  in {
+    names = map (m: m.name) mutations;
+    # One at a time, so that a caller can give back the memory in between.
+    run = name: let
+      m = lib.findFirst (m: m.name == name) null mutations;
+    in {
+      want = sort m.breaks;
+      got = lib.attrNames (broken (tenant m.module));
+    };
+    unbroken = lib.subtractLists (lib.concatMap (m: m.breaks) mutations) (lib.attrNames (contract (tenant {})));
+  };
+}
