@@ -25,6 +25,17 @@ func cutAllFlows(ip netip.Addr) error {
 	})
 }
 
+// cutSubnetFlows ends every tracked connection from or to the subnet.
+func cutSubnetFlows(subnet netip.Prefix) error {
+	inside := func(b []byte) bool {
+		addr, ok := netip.AddrFromSlice(b)
+		return ok && subnet.Contains(addr.Unmap())
+	}
+	return cutFlows(func(f *netlink.ConntrackFlow) bool {
+		return inside(f.Forward.SrcIP) || inside(f.Forward.DstIP)
+	})
+}
+
 // cutForbiddenFlows ends the endpoint's connections that its policy does not
 // permit (any more). Those to the gateway and to DNS are not the policy's.
 func cutForbiddenFlows(ep Endpoint, gateway netip.Addr, resolvers []netip.Addr) error {

@@ -71,8 +71,12 @@ func (l *links) removeGuard(bridge string) error {
 
 // removeGuardRoutes empties the guard's table.
 func (l *links) removeGuardRoutes() error {
-	for _, r := range l.guardRoutes() {
-		if err := l.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+	routes, err := l.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: int(l.cfg.group())}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return fmt.Errorf("cannot list the routing guard: %w", err)
+	}
+	for _, r := range routes {
+		if err := l.RouteDel(&r); err != nil && !gone(err) {
 			return fmt.Errorf("cannot remove the guard of %s: %w", r.Dst, err)
 		}
 	}

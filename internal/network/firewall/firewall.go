@@ -174,6 +174,8 @@ type Backend interface {
 	Replace(ctx context.Context, b Base, tenants []Tenant) error
 	// Clear removes everything of this table.
 	Clear(ctx context.Context, b Base) error
+	// Present says whether there is anything of this table.
+	Present(ctx context.Context, b Base) (bool, error)
 	// Diff compares what is there with what b and tenants say.
 	Diff(ctx context.Context, b Base, tenants []Tenant) ([]Difference, error)
 	// Drops reads the counters, by TAP.

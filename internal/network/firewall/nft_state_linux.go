@@ -38,6 +38,12 @@ func (n NFT) list(ctx context.Context, b Base) (frames, packets *table, err erro
 	return frames, packets, nil
 }
 
+// Present says whether one of the tables is there.
+func (n NFT) Present(ctx context.Context, b Base) (bool, error) {
+	frames, packets, err := n.list(ctx, b)
+	return err == nil && len(frames.objects)+len(packets.objects) > 0, err
+}
+
 // expected is what list returns after Replace, as this host's nft puts it: the
 // rules are loaded in a network namespace that ends with the call.
 func (n NFT) expected(ctx context.Context, b Base, tenants []Tenant) (frames, packets *table, err error) {

@@ -1,0 +1,288 @@
+package network
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// observation is what the kernel has of this scope's links, read at once.
+type observation struct {
+	bridges   map[string]netlink.Link       // ours
+	taps      map[string]netlink.Link       // ours
+	strangers []netlink.Link                // ports of our bridges that are not ours
+	flags     map[int]map[int]byte          // port flags by link
+	fdb       map[int][]netlink.Neigh       // static forwarding entries by port
+	neigh     map[int][]netlink.Neigh       // permanent neighbours by bridge
+	addrs     map[int][]netip.Prefix        // by link
+	routes    map[int]map[netip.Prefix]bool // /32 routes by bridge
+	guard     map[netip.Prefix]bool         // routes of the guard's table
+	rules     map[string]int                // guard rules by bridge, counted
+}
+
+func (l *links) observe() (*observation, error) {
+	o := &observation{
+		bridges: map[string]netlink.Link{}, taps: map[string]netlink.Link{},
+		fdb: map[int][]netlink.Neigh{}, neigh: map[int][]netlink.Neigh{}, addrs: map[int][]netip.Prefix{},
+		routes: map[int]map[netip.Prefix]bool{}, guard: map[netip.Prefix]bool{}, rules: map[string]int{},
+	}
+	for _, read := range []func(*observation) error{l.observeLinks, l.observePorts, l.observeAddrs, l.observeRouting} {
+		if err := read(o); err != nil {
+			return nil, fmt.Errorf("cannot observe the tenants' network: %w", err)
+		}
+	}
+	return o, nil
+}
+
+func (l *links) observeLinks(o *observation) error {
+	list, err := l.LinkList()
+	if err != nil {
+		return err
+	}
+	own := map[int]bool{}
+	for _, link := range list {
+		name := link.Attrs().Name
+		switch {
+		case !l.owns(link):
+		case link.Type() == "bridge":
+			o.bridges[name] = link
+			own[link.Attrs().Index] = true
+		default:
+			o.taps[name] = link
+		}
+	}
+	for _, link := range list {
+		if own[link.Attrs().MasterIndex] && !l.owns(link) {
+			o.strangers = append(o.strangers, link)
+		}
+	}
+	return nil
+}
+
+func (l *links) observePorts(o *observation) (err error) {
+	if o.flags, err = listPortFlags(); err != nil {
+		return err
+	}
+	fdb, err := l.NeighList(0, unix.AF_BRIDGE)
+	if err != nil {
+		return err
+	}
+	for _, n := range fdb {
+		if n.State&netlink.NUD_NOARP != 0 && n.MasterIndex != 0 {
+			o.fdb[n.LinkIndex] = append(o.fdb[n.LinkIndex], n)
+		}
+	}
+	neigh, err := l.NeighList(0, netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	for _, n := range neigh {
+		if n.State&netlink.NUD_PERMANENT != 0 {
+			o.neigh[n.LinkIndex] = append(o.neigh[n.LinkIndex], n)
+		}
+	}
+	return nil
+}
+
+func (l *links) observeAddrs(o *observation) error {
+	addrs, err := l.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		o.addrs[a.LinkIndex] = append(o.addrs[a.LinkIndex], prefix(a.IPNet))
+	}
+	return nil
+}
+
+func (l *links) observeRouting(o *observation) error {
+	main, err := l.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return err
+	}
+	for _, r := range main {
+		if r.Dst == nil || prefix(r.Dst).Bits() != 32 {
+			continue
+		}
+		if o.routes[r.LinkIndex] == nil {
+			o.routes[r.LinkIndex] = map[netip.Prefix]bool{}
+		}
+		o.routes[r.LinkIndex][prefix(r.Dst)] = true
+	}
+	guard, err := l.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: int(l.cfg.group())}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return err
+	}
+	for _, r := range guard {
+		if r.Dst != nil && r.Type == unix.RTN_PROHIBIT {
+			o.guard[prefix(r.Dst)] = true
+		}
+	}
+	rules, err := l.RuleList(netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		if r.Table == int(l.cfg.group()) {
+			o.rules[r.IifName]++
+		}
+	}
+	return nil
+}
+
+// listPortFlags reads the flags of all bridge ports.
+func listPortFlags() (map[int]map[int]byte, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+	req.AddData(nl.NewIfInfomsg(unix.AF_BRIDGE))
+	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	if err != nil {
+		return nil, err
+	}
+	out := map[int]map[int]byte{}
+	for _, m := range msgs {
+		info := nl.DeserializeIfInfomsg(m)
+		attrs, err := nl.ParseRouteAttr(m[info.Len():])
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range attrs {
+			if a.Attr.Type != unix.IFLA_PROTINFO|unix.NLA_F_NESTED {
+				continue
+			}
+			nested, err := nl.ParseRouteAttr(a.Value)
+			if err != nil {
+				return nil, err
+			}
+			flags := map[int]byte{}
+			for _, n := range nested {
+				if len(n.Value) == 1 {
+					flags[int(n.Attr.Type)] = n.Value[0]
+				}
+			}
+			out[int(info.Index)] = flags
+		}
+	}
+	return out, nil
+}
+
+// forwards says whether the kernel has noticed that somebody holds the port's
+// device: it does so a moment after the device was opened.
+func forwards(index int) bool {
+	flags, err := listPortFlags()
+	const forwarding = 3 // BR_STATE_FORWARDING
+	return err == nil && flags[index][unix.IFLA_BRPORT_STATE] == forwarding
+}
+
+// bridgeFaults names what is wrong with a bridge.
+func (l *links) bridgeFaults(o *observation, name string) []string {
+	link := o.bridges[name]
+	if link == nil {
+		return []string{"it is missing"}
+	}
+	var faults []string
+	attrs := link.Attrs()
+	if attrs.HardwareAddr.String() != l.cfg.gatewayMAC().String() {
+		faults = append(faults, fmt.Sprintf("its MAC is %s instead of %s", attrs.HardwareAddr, l.cfg.gatewayMAC()))
+	}
+	if want := l.bridgePrefix(name); !slices.Contains(o.addrs[attrs.Index], want) {
+		faults = append(faults, fmt.Sprintf("it lacks the address %s", want))
+	}
+	for _, p := range o.addrs[attrs.Index] {
+		if p != l.bridgePrefix(name) {
+			faults = append(faults, fmt.Sprintf("it has the address %s besides", p))
+		}
+	}
+	for _, s := range bridgeSysctls {
+		key := fmt.Sprintf(s.key, name)
+		if got, err := os.ReadFile(filepath.Join(netSysctls, key)); err == nil && strings.TrimSpace(string(got)) != s.value {
+			faults = append(faults, fmt.Sprintf("sysctl net/%s is %s instead of %s", key, strings.TrimSpace(string(got)), s.value))
+		}
+	}
+	for _, p := range guarded(l.cfg.Subnet) {
+		if !o.guard[p] {
+			faults = append(faults, fmt.Sprintf("the routing guard lacks %s", p))
+		}
+	}
+	if o.rules[name] == 0 {
+		faults = append(faults, "the routing guard's rule is missing")
+	}
+	if attrs.Flags&net.FlagUp == 0 {
+		faults = append(faults, "it is down")
+	}
+	return faults
+}
+
+// tapFaults names what is wrong with an endpoint's TAP.
+func (l *links) tapFaults(o *observation, ep Endpoint) []string {
+	link := o.taps[ep.TAP]
+	if link == nil {
+		return []string{"it is missing"}
+	}
+	attrs := link.Attrs()
+	tun, ok := link.(*netlink.Tuntap)
+	if !ok {
+		return []string{"it is a " + link.Type() + " device"}
+	}
+	var faults []string
+	if tun.Owner != uint32(ep.UID) || tun.Group != uint32(ep.GID) {
+		faults = append(faults, fmt.Sprintf("it belongs to uid %d, gid %d instead of %d, %d", tun.Owner, tun.Group, ep.UID, ep.GID))
+	}
+	bridge := o.bridges[l.cfg.BridgeOf(ep.IP)]
+	if bridge == nil || attrs.MasterIndex != bridge.Attrs().Index {
+		return append(faults, "it is not on bridge "+l.cfg.BridgeOf(ep.IP))
+	}
+	for _, f := range portFlags {
+		if got := o.flags[attrs.Index][f.attr]; got != f.value {
+			faults = append(faults, fmt.Sprintf("port flag %s is %d instead of %d", f.name, got, f.value))
+		}
+	}
+	index := bridge.Attrs().Index
+	sameMAC := func(n netlink.Neigh) bool { return slices.Equal(n.HardwareAddr, ep.MAC) }
+	if list := o.fdb[attrs.Index]; !slices.ContainsFunc(list, sameMAC) {
+		faults = append(faults, "its static forwarding entry is missing")
+	} else if len(list) > 1 {
+		faults = append(faults, "it has more than one static forwarding entry")
+	}
+	if !slices.ContainsFunc(o.neigh[index], func(n netlink.Neigh) bool { return sameMAC(n) && isAddr(n.IP, ep.IP) }) {
+		faults = append(faults, "its permanent neighbour entry is missing")
+	}
+	if l.tenantRoute(bridge, ep.IP) != nil && !o.routes[index][netip.PrefixFrom(ep.IP, 32)] {
+		faults = append(faults, "the route to "+ep.IP.String()+" is missing")
+	}
+	if attrs.Flags&net.FlagUp == 0 {
+		faults = append(faults, "it is down")
+	}
+	return faults
+}
+
+// staleEntries are permanent neighbours and routes on our bridges that belong
+// to no endpoint.
+func (l *links) staleEntries(o *observation, eps []Endpoint) (neigh []netlink.Neigh, routes []netlink.Route) {
+	wanted := map[netip.Addr]bool{}
+	for _, ep := range eps {
+		wanted[ep.IP] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.bridges)) {
+		index := o.bridges[name].Attrs().Index
+		for _, n := range o.neigh[index] {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok && !wanted[ip.Unmap()] {
+				neigh = append(neigh, n)
+			}
+		}
+		for p := range o.routes[index] {
+			if !wanted[p.Addr()] {
+				routes = append(routes, netlink.Route{LinkIndex: index, Dst: ipNet(p)})
+			}
+		}
+	}
+	return neigh, routes
+}

@@ -1,0 +1,348 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/network/firewall"
+)
+
+// step is one change and how it is made.
+type step struct {
+	Change
+	do func(context.Context) error
+}
+
+// plan collects the steps from what is there to what should be.
+type plan struct {
+	links *links
+	cfg   Config
+	eps   []Endpoint
+	seen  *observation
+	steps []step
+}
+
+func (p *plan) add(object, action, detail string, do func(context.Context) error) {
+	p.steps = append(p.steps, step{Change{object, action, detail}, do})
+}
+
+// Check compares the host with what it should be for these endpoints and
+// changes nothing. It returns what Reconcile would do.
+func Check(ctx context.Context, cfg Config, eps []Endpoint) ([]Change, error) {
+	return reconcile(ctx, cfg, eps, true)
+}
+
+// Reconcile makes the host what it should be for exactly these endpoints: what
+// is missing or different is set right, what belongs to nobody is removed. It
+// returns what it did, also when it fails midway.
+func Reconcile(ctx context.Context, cfg Config, eps []Endpoint) ([]Change, error) {
+	return reconcile(ctx, cfg, eps, false)
+}
+
+func reconcile(ctx context.Context, cfg Config, eps []Endpoint, dryRun bool) (changes []Change, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot reconcile the tenants' network: %w", err)
+		}
+	}()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	for _, ep := range eps {
+		if err := cfg.validate(ep); err != nil {
+			return nil, fmt.Errorf("tap %s: %w", ep.TAP, err)
+		}
+	}
+	l, err := openLinks(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	seen, err := l.observe()
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{links: l, cfg: cfg, eps: eps, seen: seen}
+	p.orphans()
+	p.bridges()
+	if err := p.forwarding(); err != nil {
+		return nil, err
+	}
+	if err := p.rules(ctx); err != nil {
+		return nil, err
+	}
+	p.taps()
+	for _, s := range p.steps {
+		if !dryRun {
+			if err := s.do(ctx); err != nil {
+				return changes, fmt.Errorf("cannot %s: %w", s.Change, err)
+			}
+		}
+		changes = append(changes, s.Change)
+	}
+	return changes, nil
+}
+
+// orphans removes what no endpoint has.
+func (p *plan) orphans() {
+	wanted := map[string]bool{}
+	for _, ep := range p.eps {
+		wanted[ep.TAP] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.seen.taps)) {
+		if link := p.seen.taps[name]; !wanted[name] {
+			p.add("tap "+name, "remove", "it belongs to no running tenant", func(context.Context) error { return p.removeLink(link) })
+		}
+	}
+	for _, link := range p.seen.strangers {
+		p.add("port "+link.Attrs().Name, "remove", "it is on a tenants' bridge and not mvm's", func(context.Context) error { return p.links.LinkSetNoMaster(link) })
+	}
+	neigh, routes := p.links.staleEntries(p.seen, p.eps)
+	for _, n := range neigh {
+		p.add("neighbour "+n.IP.String(), "remove", "it belongs to no running tenant", func(context.Context) error {
+			return unlessGone(p.links.NeighDel(&n))
+		})
+	}
+	for _, r := range routes {
+		p.add("route "+r.Dst.String(), "remove", "it belongs to no running tenant", func(context.Context) error {
+			return unlessGone(p.links.RouteDel(&r))
+		})
+	}
+}
+
+func (p *plan) removeLink(link netlink.Link) error { return unlessGone(p.links.LinkDel(link)) }
+
+func unlessGone(err error) error {
+	if gone(err) {
+		return nil
+	}
+	return err
+}
+
+// needed are the bridges that the endpoints are on and those that exist.
+func (p *plan) needed() []string {
+	names := map[string]bool{}
+	for name := range p.seen.bridges {
+		names[name] = true
+	}
+	for _, ep := range p.eps {
+		names[p.cfg.BridgeOf(ep.IP)] = true
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+func (p *plan) bridges() {
+	possible := p.cfg.bridges()
+	for _, name := range p.needed() {
+		if !slices.Contains(possible, name) {
+			p.add("bridge "+name, "remove", "the configured subnet has no such bridge", func(context.Context) error { return p.removeLink(p.seen.bridges[name]) })
+			continue
+		}
+		faults := p.links.bridgeFaults(p.seen, name)
+		if len(faults) == 0 {
+			continue
+		}
+		p.add("bridge "+name, p.action(p.seen.bridges[name]), strings.Join(faults, "; "), func(context.Context) error { return p.setBridge(name) })
+	}
+}
+
+func (p *plan) action(link netlink.Link) string {
+	if link == nil {
+		return "add"
+	}
+	return "set"
+}
+
+func (p *plan) setBridge(name string) error {
+	if link := p.seen.bridges[name]; link != nil {
+		for _, a := range p.seen.addrs[link.Attrs().Index] {
+			if a == p.links.bridgePrefix(name) {
+				continue
+			}
+			if err := p.links.AddrDel(link, &netlink.Addr{IPNet: ipNet(a)}); err != nil && err != unix.EADDRNOTAVAIL {
+				return fmt.Errorf("cannot remove address %s: %w", a, err)
+			}
+		}
+	} else {
+		if _, err := p.links.ownBridge(name); err != nil {
+			return err
+		}
+		if err := p.links.checkSubnetFree(); err != nil {
+			return err
+		}
+	}
+	_, err := p.links.configureBridge(name)
+	return err
+}
+
+// forwarding is needed as soon as there are tenants.
+func (p *plan) forwarding() error {
+	if len(p.needed()) == 0 {
+		return nil
+	}
+	on, err := forwarding()
+	if err != nil || on {
+		return err
+	}
+	p.steps = append(p.steps, step{forwardingChange, func(context.Context) error {
+		_, err := ensureForwarding()
+		return err
+	}})
+	return nil
+}
+
+// rules compares the firewall. Differences of single tenants are set right one
+// by one; other base rules are replaced with everything in one transaction.
+func (p *plan) rules(ctx context.Context) error {
+	base, err := p.cfg.base()
+	if err != nil {
+		return err
+	}
+	if len(p.needed()) == 0 {
+		return p.noRules(ctx, base)
+	}
+	backend, err := p.cfg.backend(ctx, base)
+	if err != nil {
+		return err
+	}
+	var tenants []firewall.Tenant
+	for _, ep := range p.eps {
+		tenants = append(tenants, ep.tenant())
+	}
+	diffs, err := backend.Diff(ctx, base, tenants)
+	if err != nil {
+		return fmt.Errorf("cannot compare the firewall rules: %w", err)
+	}
+	if slices.ContainsFunc(diffs, firewall.Difference.Base) {
+		var what []string
+		for _, d := range diffs {
+			if d.Base() {
+				what = append(what, d.What)
+			}
+		}
+		p.add("firewall rules ("+backend.Name()+")", "set", strings.Join(what, "; "), func(ctx context.Context) error {
+			return backend.Replace(ctx, base, tenants)
+		})
+		return nil
+	}
+	wanted := map[string]Endpoint{}
+	for _, ep := range p.eps {
+		wanted[ep.TAP+ep.MAC.String()+ep.IP.String()] = ep
+	}
+	for _, d := range diffs {
+		object := "rules of " + d.Tenant.TAP
+		t := d.Tenant
+		if ep, ok := wanted[t.TAP+t.MAC.String()+t.IP.String()]; ok {
+			p.add(object, "set", d.What, func(ctx context.Context) error { return Update(ctx, p.cfg, ep) })
+			continue
+		}
+		p.add(object, "remove", d.What, func(ctx context.Context) error {
+			if err := backend.Remove(ctx, base, t); err != nil {
+				return err
+			}
+			return cutAllFlows(t.IP)
+		})
+	}
+	return nil
+}
+
+// noRules clears rules that guard nothing.
+func (p *plan) noRules(ctx context.Context, base firewall.Base) error {
+	for _, b := range p.cfg.backends() {
+		present, err := b.Present(ctx, base)
+		if err != nil {
+			return err
+		}
+		if present {
+			p.add("firewall rules ("+b.Name()+")", "remove", "there is no tenants' bridge", func(ctx context.Context) error { return b.Clear(ctx, base) })
+		}
+	}
+	return nil
+}
+
+// taps comes last: a TAP is brought up only behind its rules.
+func (p *plan) taps() {
+	for _, ep := range p.eps {
+		faults := p.links.tapFaults(p.seen, ep)
+		if len(faults) == 0 {
+			continue
+		}
+		p.add("tap "+ep.TAP, p.action(p.seen.taps[ep.TAP]), strings.Join(faults, "; "), func(context.Context) error {
+			bridge, err := p.links.LinkByName(p.cfg.BridgeOf(ep.IP))
+			if err != nil {
+				return err
+			}
+			tap, _, err := p.links.ensureTAP(ep)
+			if err != nil {
+				return err
+			}
+			return p.links.connectTAP(tap, bridge, ep)
+		})
+	}
+}
+
+// CleanUp removes everything of this scope and returns what there was. It
+// needs nothing but the configuration.
+func CleanUp(ctx context.Context, cfg Config) ([]Change, error) {
+	changes, err := cleanUp(ctx, cfg)
+	if err != nil {
+		return changes, fmt.Errorf("cannot remove the tenants' network: %w", err)
+	}
+	return changes, nil
+}
+
+func cleanUp(ctx context.Context, cfg Config) ([]Change, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	l, err := openLinks(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	seen, err := l.observe()
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{links: l, cfg: cfg, seen: seen}
+	p.orphans()
+	for _, name := range slices.Sorted(maps.Keys(seen.bridges)) {
+		p.add("bridge "+name, "remove", "", func(context.Context) error { return p.removeLink(seen.bridges[name]) })
+	}
+	if len(seen.rules)+len(seen.guard) > 0 {
+		p.add("routing guard", "remove", "", func(context.Context) error { return p.removeGuard() })
+	}
+	base, err := cfg.base()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.noRules(ctx, base); err != nil {
+		return nil, err
+	}
+	var changes []Change
+	for _, s := range p.steps {
+		if err := s.do(ctx); err != nil {
+			return changes, fmt.Errorf("cannot %s: %w", s.Change, err)
+		}
+		s.Detail = ""
+		changes = append(changes, s.Change)
+	}
+	return changes, cutSubnetFlows(cfg.Subnet.Masked())
+}
+
+func (p *plan) removeGuard() error {
+	for _, bridge := range slices.Sorted(maps.Keys(p.seen.rules)) {
+		for range p.seen.rules[bridge] {
+			if err := p.links.removeGuard(bridge); err != nil {
+				return err
+			}
+		}
+	}
+	return p.links.removeGuardRoutes()
+}
