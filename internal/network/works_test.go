@@ -222,4 +222,3 @@ func allowedPrivate(t *testing.T, w *world, cfg Config, g *guest) {
 	g.send(t, cfg, probe.UDP(netip.AddrPortFrom(g.IP, 5004), target, []byte("private-but-allowed")))
 	g.receive(t, "the answer", func(f []byte) bool { return bytes.Contains(f, []byte("private-but-allowed")) })
 }
-

@@ -233,7 +233,9 @@ func scene(t testing.TB, bridge string, gateway net.HardwareAddr, attacker, vict
 		Learned:    func() int { return learned(t, bridge) },
 		Redirects:  func() int { return redirects(t) },
 		HostSends:  func(payload []byte) error { return sendUDP(victim.IP, payload) },
-		Forget:     func() error { return exec.Command("ip", "neigh", "flush", "to", victim.IP.String(), "dev", bridge).Run() },
+		Forget: func() error {
+			return exec.Command("ip", "neigh", "flush", "to", victim.IP.String(), "dev", bridge).Run()
+		},
 	}
 	for _, a := range privateAddrs {
 		s.Private = append(s.Private, netip.MustParseAddr(a))
