@@ -59,10 +59,10 @@ type Request struct {
 
 // Limits bound the build container. Zero values take the defaults.
 type Limits struct {
-	MemMiB  int           `json:"mem_mib"`
-	CPUs    float64       `json:"cpus"`
-	Pids    int           `json:"pids"`
-	Timeout time.Duration `json:"timeout"`
+	MemMiB  int
+	CPUs    float64
+	Pids    int
+	Timeout time.Duration
 }
 
 // DefaultProfile is the guest that is built where none is named.

@@ -53,21 +53,21 @@ build() {
     fi
     # A branch may move between two commands: from here on it is this commit.
     case $ref in path:*) ;; *)
-        ref=$(command nix eval --impure --raw --expr '(builtins.fromJSON (builtins.readFile "/out/metadata.json")).url') ;;
+        ref=$(nix eval --impure --raw --expr '(builtins.fromJSON (builtins.readFile "/out/metadata.json")).url') ;;
     esac
     if ! nix eval --json --no-write-lock-file "$ref#$attr" --apply "$pick" >/out/plan.json; then
-        command nix eval --json --no-write-lock-file "$ref#packages" --apply builtins.attrNames >/out/systems.json 2>/dev/null || :
+        nix eval --json --no-write-lock-file "$ref#packages" --apply builtins.attrNames >/out/systems.json 2>/dev/null || :
         say fail evaluate
         return 1
     fi
     # The plan's last word is for this script: "drv out name" a line.
-    command nix eval --impure --raw --expr '(builtins.fromJSON (builtins.readFile "/out/plan.json")).lines' >/out/lines
+    nix eval --impure --raw --expr '(builtins.fromJSON (builtins.readFile "/out/plan.json")).lines' >/out/lines
     [ -s /out/lines ] || { say fail outputs; return 1; }
     drvs=$(cut -d' ' -f1 /out/lines)
     paths=$(cut -d' ' -f2 /out/lines)
 
     say phase build
-    store --realise $drvs >/out/realised
+    store --realise --add-root /nix/var/mvm/result $drvs >/dev/null
 
     if [ "$check" = 1 ]; then
         say phase check
@@ -81,8 +81,8 @@ build() {
 
     say phase copy
     while read -r drv path name; do take "$path" "$name"; done </out/lines
-    command nix path-info --json --json-format 1 --closure-size $paths >/out/paths.json 2>/dev/null ||
-        command nix path-info --json --closure-size $paths >/out/paths.json
+    nix path-info --json --json-format 1 --closure-size $paths >/out/paths.json 2>/dev/null ||
+        nix path-info --json --closure-size $paths >/out/paths.json
 }
 
 build &

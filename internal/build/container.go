@@ -21,9 +21,11 @@ var builderScript string
 
 // prepareScript gives a new store, which the engine has filled from the image,
 // to the user that builds. The top folder comes last: its owner says that the
-// rest is done.
+// rest is done. Nothing to fill it with leaves it empty, and engines fill an
+// empty volume again at every start, owner included: hence the folder.
 const prepareScript = `set -eu
 nix --version >/dev/null
+mkdir -p /nix/var/mvm
 find /nix -mindepth 1 -maxdepth 1 -exec chown -R "$1:$1" {} +
 chown "$1:$1" /nix`
 

@@ -52,23 +52,33 @@ func newTempDir(parent string) (*tempDir, error) {
 	}
 }
 
-// publish moves the folder to target. What is there already wins.
-func (t *tempDir) publish(target string) error {
-	err := os.Rename(t.path, target)
+// publish moves the folder to target and returns it held for use. What is
+// there already wins: then the result is nil.
+func (t *tempDir) publish(target string) (held *os.File, err error) {
+	err = os.Rename(t.path, target)
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) {
-		return nil
+		return nil, nil
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(target))
+	}
+	if err == nil {
+		err = flock(t.lock, unix.LOCK_SH)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return syncDir(filepath.Dir(target))
+	held, t.lock = t.lock, nil
+	return held, nil
 }
 
 // discard removes what was not published and gives up the lock.
 func (t *tempDir) discard() {
 	// A failure leaves a folder that the next newTempDir sweeps.
 	_ = os.RemoveAll(t.path)
-	t.lock.Close()
+	if t.lock != nil {
+		t.lock.Close()
+	}
 }
 
 // sweepTemp removes what killed makers left in parent and says how many bytes

@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,15 +34,28 @@ const (
 // is for git+… references.
 const localPackages = "nix-bin,ca-certificates,git"
 
+func (o LocalImageOptions) withDefaults() LocalImageOptions {
+	if o.Suite == "" {
+		o.Suite = DefaultSuite
+	}
+	if o.Mirror == "" {
+		o.Mirror = DefaultMirror
+	}
+	return o
+}
+
+// LocalImagePath is where FetchLocalImage puts its archive. Another recipe has
+// another path, so a file that is there is the one that opts ask for.
+func LocalImagePath(dir string, opts LocalImageOptions) string {
+	opts = opts.withDefaults()
+	recipe := sha256.Sum256([]byte(strings.Join(mmdebstrapArgs(opts, ""), "\x00")))
+	return filepath.Join(dir, fmt.Sprintf("builder-%s-%s-%x.tar", opts.Suite, HostSystem(), recipe[:6]))
+}
+
 // FetchLocalImage makes the local image's file system as an archive in dir and
 // returns its path. It needs mmdebstrap and a Debian mirror, and no engine.
 func FetchLocalImage(ctx context.Context, dir string, opts LocalImageOptions) (path string, err error) {
-	if opts.Suite == "" {
-		opts.Suite = DefaultSuite
-	}
-	if opts.Mirror == "" {
-		opts.Mirror = DefaultMirror
-	}
+	opts = opts.withDefaults()
 	tool, err := exec.LookPath("mmdebstrap")
 	if err != nil {
 		return "", &Error{Kind: ErrHost, Msg: "cannot make a local builder image", Err: err, Hint: "install mmdebstrap (apt-get install mmdebstrap)"}
@@ -60,7 +74,7 @@ func FetchLocalImage(ctx context.Context, dir string, opts LocalImageOptions) (p
 		return "", &Error{Kind: ErrHost, Msg: "cannot make a local builder image", Err: err,
 			Hint: "it needs a Debian mirror and Debian's archive keyring"}
 	}
-	path = filepath.Join(dir, "builder-"+opts.Suite+"-"+HostSystem()+".tar")
+	path = LocalImagePath(dir, opts)
 	if err := os.Rename(made, path); err != nil {
 		return "", fmt.Errorf("cannot make a local builder image: %w", err)
 	}

@@ -74,7 +74,11 @@ type Builder struct {
 	NixVersion    string `json:"nix_version"`
 	Sandbox       bool   `json:"sandbox"`
 	Offline       bool   `json:"offline"`
-	Limits        Limits `json:"limits"`
+
+	MemMiB         int     `json:"mem_mib"` // the container's limits
+	CPUs           float64 `json:"cpus"`
+	Pids           int     `json:"pids"`
+	TimeoutSeconds float64 `json:"timeout_seconds"`
 }
 
 // Artifact names.

@@ -241,22 +241,25 @@ func (l *nixLog) message(e nixEvent) {
 	if text == "" || e.Level > levelInfo {
 		return
 	}
-	l.write(text)
+	l.write(cleanLines(e.Msg))
+	if l.tentative || expected(text) {
+		return
+	}
 	kind := Step
-	switch {
-	case e.Level == levelError && !l.tentative:
+	switch e.Level {
+	case levelError:
 		kind = Failure
 		l.errors = append(l.errors, cleanLines(e.Msg))
-	case e.Level == levelWarn && !l.tentative && !expectedWarning(text):
+	case levelWarn:
 		kind = Warning
 	}
 	l.send(Event{Kind: kind, Text: text})
 }
 
-// expectedWarning says whether Nix warns of what mvm does on purpose or
-// reports itself.
-func expectedWarning(text string) bool {
-	return strings.Contains(text, "not writing modified lock file") ||
+// expected says whether Nix only lists what it will do next, or warns of what
+// mvm does on purpose or reports itself.
+func expected(text string) bool {
+	return strings.HasPrefix(text, "  /nix/store/") || strings.Contains(text, "not writing modified lock file") ||
 		strings.Contains(text, "you don't have Internet access") ||
 		strings.Contains(text, "ignoring untrusted flake configuration setting") ||
 		strings.Contains(text, "is dirty")

@@ -57,23 +57,26 @@ func (p *published) enter(tmp *tempDir, imagesDir string) error {
 	target := filepath.Join(imagesDir, p.hash)
 	m := Manifest{Image: p.hash, Artifacts: p.artifacts}
 	for {
-		lock, err := holdDir(target, unix.LOCK_SH)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			if err := tmp.publish(target); err != nil {
-				return err
-			}
-			p.isNew = true
-			continue
-		case err != nil:
+		held, err := tmp.publish(target)
+		if err != nil {
 			return err
 		}
-		p.lock = lock
-		if p.isNew || Verify(m, imagesDir, VerifyQuick) == nil {
+		if held != nil {
+			p.lock, p.isNew = held, true
+			return nil
+		}
+		p.lock, err = holdDir(target, unix.LOCK_SH)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // collected between the two
+		}
+		if err != nil {
+			return err
+		}
+		if Verify(m, imagesDir, VerifyQuick) == nil {
 			return nil
 		}
 		// The old folder is damaged. VMs that run from its files keep them.
-		lock.Close()
+		p.lock.Close()
 		if err := replaceDir(target, imagesDir); err != nil {
 			return err
 		}

@@ -31,7 +31,9 @@ func (b *builder) manifest(out string) (Manifest, error) {
 		Builder: Builder{
 			Engine: b.engine.Name, EngineVersion: b.engine.Version,
 			Image: b.req.Image, ImageID: b.image.ID, ImageDigest: b.image.digest(),
-			Sandbox: !b.req.NoSandbox, Offline: b.req.Offline, Limits: b.req.Limits,
+			Sandbox: !b.req.NoSandbox, Offline: b.req.Offline,
+			MemMiB: b.req.Limits.MemMiB, CPUs: b.req.Limits.CPUs, Pids: b.req.Limits.Pids,
+			TimeoutSeconds: b.req.Limits.Timeout.Seconds(),
 		},
 	}
 	version, err := readBounded(filepath.Join(out, "nix-version"), 1<<10)

@@ -181,7 +181,11 @@ func store(t *sourceTree, srcDir string) (narDigest, error) {
 	if err != nil {
 		return narDigest{}, fmt.Errorf("cannot copy: %w", err)
 	}
-	return digest, tmp.publish(filepath.Join(srcDir, digest.Hex()))
+	held, err := tmp.publish(filepath.Join(srcDir, digest.Hex()))
+	if held != nil {
+		held.Close() // whoever builds from it holds it then
+	}
+	return digest, err
 }
 
 // create makes one entry of a snapshot.
