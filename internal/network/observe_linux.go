@@ -174,12 +174,21 @@ func listPortFlags() (map[int]map[int]byte, error) {
 	return out, nil
 }
 
-// forwards says whether the kernel has noticed that somebody holds the port's
-// device: it does so a moment after the device was opened.
-func forwards(index int) bool {
-	flags, err := listPortFlags()
+// ready says whether the kernel has noticed that somebody holds the port's
+// device. It does so a moment after the device was opened; until then frames
+// are lost.
+func ready(tap string) bool {
+	link, err := netlink.LinkByName(tap)
+	if err != nil || link.Attrs().OperState != netlink.OperUp {
+		return false
+	}
+	bridge, err := netlink.LinkByIndex(link.Attrs().MasterIndex)
+	if err != nil || bridge.Attrs().OperState != netlink.OperUp {
+		return false
+	}
 	const forwarding = 3 // BR_STATE_FORWARDING
-	return err == nil && flags[index][unix.IFLA_BRPORT_STATE] == forwarding
+	flags, err := listPortFlags()
+	return err == nil && flags[link.Attrs().Index][unix.IFLA_BRPORT_STATE] == forwarding
 }
 
 // bridgeFaults names what is wrong with a bridge.
@@ -247,7 +256,8 @@ func (l *links) tapFaults(o *observation, ep Endpoint) []string {
 	}
 	index := bridge.Attrs().Index
 	sameMAC := func(n netlink.Neigh) bool { return slices.Equal(n.HardwareAddr, ep.MAC) }
-	if list := o.fdb[attrs.Index]; !slices.ContainsFunc(list, sameMAC) {
+	sticky := func(n netlink.Neigh) bool { return sameMAC(n) && n.Flags&ntfSticky != 0 }
+	if list := o.fdb[attrs.Index]; !slices.ContainsFunc(list, sticky) {
 		faults = append(faults, "its static forwarding entry is missing")
 	} else if len(list) > 1 {
 		faults = append(faults, "it has more than one static forwarding entry")

@@ -113,11 +113,15 @@ func (l *links) connectTAP(link, bridge netlink.Link, ep Endpoint) error {
 	return l.LinkSetUp(link)
 }
 
+// ntfSticky is NTF_STICKY of linux/neighbour.h.
+const ntfSticky = 0x40
+
 // neighbours are the tenant's static entries: its MAC is behind its port, and
-// its address belongs to its MAC. Nothing a tenant sends changes either.
+// its address belongs to its MAC. Nothing anybody sends changes either: without
+// sticky, a static entry would still follow the MAC to another port.
 func (l *links) neighbours(tap, bridge int, ep Endpoint) []*netlink.Neigh {
 	return []*netlink.Neigh{
-		{Family: unix.AF_BRIDGE, LinkIndex: tap, HardwareAddr: ep.MAC, Flags: netlink.NTF_MASTER, State: netlink.NUD_NOARP},
+		{Family: unix.AF_BRIDGE, LinkIndex: tap, HardwareAddr: ep.MAC, Flags: netlink.NTF_MASTER | ntfSticky, State: netlink.NUD_NOARP},
 		{Family: unix.AF_INET, LinkIndex: bridge, IP: ep.IP.AsSlice(), HardwareAddr: ep.MAC, State: netlink.NUD_PERMANENT},
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/auser/mvm/internal/network/firewall"
 	"github.com/auser/mvm/internal/network/probe"
 )
 
@@ -118,6 +119,14 @@ ip addr add `+containerAddr+`/16 dev eth0
 ip link set eth0 up
 ip route add default via 172.17.0.1
 `)
+	for _, port := range []struct {
+		in   namespace
+		name string
+	}{{namespace{os.Getpid()}, "up0"}, {w.internet, "w0"}, {namespace{os.Getpid()}, "ctr0"}, {w.container, "eth0"}} {
+		eventually(t, port.name+" is up", func() bool {
+			return strings.Contains(command(t, "nsenter", "-t", fmt.Sprint(port.in.pid), "-n", "ip", "link", "show", port.name), "state UP")
+		})
+	}
 	command(t, "ip", "route", "add", "default", "via", routerAddr)
 	// A port published as container engines do it, and a host that lets
 	// loopback addresses be routed as kube-proxy does.
@@ -173,7 +182,7 @@ func open(t testing.TB, ep Endpoint) *guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tap.Close() })
-	eventually(t, "the port forwards", func() bool { return forwards(index(t, ep.TAP)) })
+	eventually(t, "the port is ready", func() bool { return ready(ep.TAP) })
 	return &guest{ep, tap}
 }
 
@@ -376,4 +385,13 @@ func sendUDP(to netip.Addr, payload []byte) error {
 	}
 	_, err = conn.Write(payload)
 	return err
+}
+
+// tenants are the guests as the firewall knows them.
+func tenants(guests ...*guest) []firewall.Tenant {
+	var out []firewall.Tenant
+	for _, g := range guests {
+		out = append(out, g.tenant())
+	}
+	return out
 }

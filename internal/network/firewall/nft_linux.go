@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/auser/mvm/internal/run"
@@ -61,7 +62,7 @@ func (n NFT) stamps(ctx context.Context, b Base) []string {
 	if err != nil {
 		return nil // the transaction that follows says why
 	}
-	return packets.stamps()
+	return slices.DeleteFunc(packets.chains(), func(name string) bool { return !strings.HasPrefix(name, stampPrefix) })
 }
 
 // Remove takes the tenant out, with its counters.
@@ -85,19 +86,44 @@ func absent(err error) bool {
 	return errors.As(err, &failed) && strings.Contains(failed.Stderr, "No such file or directory")
 }
 
-// Replace loads everything anew in one transaction. Counters start at zero.
+// Replace changes what stands in place: tables and hooks that stay are never
+// out of force, not even for a packet under way. Only tables that these rules
+// do not fit into, such as another version's, are made anew.
 func (n NFT) Replace(ctx context.Context, b Base, tenants []Tenant) error {
-	return n.apply(ctx, b.replacement(tenants))
+	_, packets, err := n.list(ctx, b)
+	if err != nil {
+		return err
+	}
+	if n.apply(ctx, b.replacement(packets.chains(), tenants)) == nil {
+		diffs, err := n.Diff(ctx, b, tenants)
+		if err != nil || !slices.ContainsFunc(diffs, Difference.Base) {
+			return err
+		}
+	}
+	return n.apply(ctx, b.clear()+b.replacement(nil, tenants))
 }
 
-func (b Base) replacement(tenants []Tenant) string {
+// replacement renders everything; present are the chains there are, of which
+// those that are no longer needed go.
+func (b Base) replacement(present []string, tenants []Tenant) string {
 	var s script
-	s.WriteString(b.clear())
 	s.WriteString(b.base())
-	s.WriteString(b.stampOver(nil))
+	s.line("flush map inet %s egress", b.Table)
+	s.line("flush set bridge %s ident", b.Table)
+	wanted := map[string]bool{b.stamp(): true}
 	for _, t := range tenants {
+		if t.Policy.Mode == Allow {
+			wanted[allowChain(t.IP)] = true
+		}
 		s.WriteString(b.tenantAdd(t, false))
 	}
+	for _, name := range present {
+		mine := strings.HasPrefix(name, stampPrefix) || strings.HasPrefix(name, allowPrefix)
+		if mine && !wanted[name] {
+			s.dropChain(b.Table, name)
+		}
+	}
+	s.line("add chain inet %s %s", b.Table, b.stamp())
 	return s.String()
 }
 

@@ -14,6 +14,10 @@ import (
 // Kernels without bridge "ct", "reject" or "meta ibrname" are common, so the
 // bridge table uses none of them: frames are told apart by link group, and
 // everything that needs connections happens in the inet table.
+//
+// A packet that is under way while the rules are replaced may find a set
+// without elements. So a lookup in a set only ever lets something pass, and
+// what follows it drops; what is to be dropped is matched without sets.
 
 // Reasons for a drop in the bridge table, counted by TAP.
 const (
@@ -145,7 +149,7 @@ func (s *script) packets(b Base) {
 		chain(r.chain(), "", fmt.Sprintf("update @%s { %s }", r.set(), who), "drop")
 	}
 	chain("pass", "", mark+" accept")
-	chain("open", "", "ip daddr "+set(Private)+" goto "+PrivateNet.chain(), "goto pass")
+	chain("open", "", append(each(Private, "ip daddr %s goto "+PrivateNet.chain()), "goto pass")...)
 	chain("closed", "", "goto "+Egress.chain())
 
 	// Before connection tracking and everybody's DNAT: what is dropped here
@@ -160,10 +164,10 @@ func (s *script) packets(b Base) {
 	if dns != "" {
 		raw = append(raw, dns+" goto pass")
 	}
-	raw = append(raw,
-		"ip daddr "+set(Reserved)+" goto "+Unroutable.chain(),
-		"fib daddr type != unicast goto "+HostAddr.chain(),
-		"ip daddr "+set(Private)+" ip saddr vmap @egress")
+	raw = append(raw, each(Reserved, "ip daddr %s goto "+Unroutable.chain())...)
+	raw = append(raw, "fib daddr type != unicast goto "+HostAddr.chain())
+	raw = append(raw, each(Private, "ip daddr %s goto private_from_tenant")...)
+	chain("private_from_tenant", "", "ip saddr vmap @egress", "goto "+PrivateNet.chain())
 	chain("raw_from_tenant", "", raw...)
 
 	input := []string{
@@ -191,7 +195,8 @@ func (s *script) packets(b Base) {
 		"oifgroup " + group + " goto " + Neighbours.chain(),
 		"icmp type redirect goto " + Invalid.chain(),
 		"ct status dnat goto " + Published.chain(),
-		"ct state vmap { invalid : goto " + Invalid.chain() + ", established : goto pass, related : goto pass }",
+		"ct state established,related goto pass",
+		"ct state invalid goto " + Invalid.chain(),
 		fmt.Sprintf("add @flows { ip saddr ct count over %d } goto %s", FlowLimit, Flows.chain()),
 	}
 	if dns != "" {
@@ -303,10 +308,11 @@ func services(list []Service) string {
 	return "{ " + strings.Join(out, ", ") + " }"
 }
 
-func set(list []netip.Prefix) string {
+// each renders one rule for each network.
+func each(list []netip.Prefix, rule string) []string {
 	out := make([]string, len(list))
 	for i, p := range list {
-		out[i] = p.String()
+		out[i] = fmt.Sprintf(rule, p)
 	}
-	return "{ " + strings.Join(out, ", ") + " }"
+	return out
 }

@@ -48,7 +48,7 @@ func (n NFT) Present(ctx context.Context, b Base) (bool, error) {
 // rules are loaded in a network namespace that ends with the call.
 func (n NFT) expected(ctx context.Context, b Base, tenants []Tenant) (frames, packets *table, err error) {
 	err = inOwnNamespace(func() error {
-		if err := n.Replace(ctx, b, tenants); err != nil {
+		if err := n.apply(ctx, b.replacement(nil, tenants)); err != nil {
 			return err
 		}
 		frames, packets, err = n.list(ctx, b)
@@ -106,14 +106,15 @@ func withoutKeys(raw json.RawMessage, keys ...string) (string, error) {
 	return string(out), err
 }
 
-// stamps are the names of the stamp chains, usually one.
-func (t *table) stamps() []string {
+// chains are the names of all chains.
+func (t *table) chains() []string {
 	var out []string
 	for name := range t.objects {
-		if chain, ok := strings.CutPrefix(name, "chain "); ok && strings.HasPrefix(chain, stampPrefix) {
+		if chain, ok := strings.CutPrefix(name, "chain "); ok {
 			out = append(out, chain)
 		}
 	}
+	slices.Sort(out)
 	return out
 }
 

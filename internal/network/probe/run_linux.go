@@ -69,10 +69,11 @@ func try(scene *Scene, attacker *TAP, watch *Watcher, a Attack) (through bool, e
 	return a.Succeeded(scene, watch.Seen()), nil
 }
 
-// settle returns when a ping of the attacker's has been answered and a
-// datagram of the host's to the victim has come out.
+// settle returns when a ping of the attacker's has been answered, a datagram of
+// the host's to the victim has come out, and one to the host's own service has
+// been taken in.
 func settle(scene *Scene, attacker *TAP, watch *Watcher) error {
-	ping, hello := nonce(), nonce()
+	ping, hello, last := nonce(), nonce(), nonce()
 	echo := ICMP(scene.Attacker.IP, scene.Gateway.IP, 8, 0, 1, ping)
 	if err := attacker.Send(Ethernet(scene.Gateway.MAC, scene.Attacker.MAC, typeIPv4, echo)); err != nil {
 		return fmt.Errorf("cannot send: %w", err)
@@ -85,6 +86,12 @@ func settle(scene *Scene, attacker *TAP, watch *Watcher) error {
 	}
 	if !watch.Await(func(seen []Sighting) bool { return contains(seen, hello, AtVictim, AtAttacker) }, patience) {
 		return fmt.Errorf("the host's datagram to the victim does not come out")
+	}
+	if err := watch.poke(last); err != nil {
+		return err
+	}
+	if !watch.Await(func(seen []Sighting) bool { return contains(seen, last, AtHost) }, patience) {
+		return fmt.Errorf("the host's own service does not take in a datagram")
 	}
 	return nil
 }

@@ -113,6 +113,18 @@ func (w *Watcher) Ports() (udp, tcp uint16) {
 	return uint16(w.service.LocalAddr().(*net.UDPAddr).Port), uint16(w.tcp.Addr().(*net.TCPAddr).Port)
 }
 
+// poke sends a datagram to the watcher's own service.
+func (w *Watcher) poke(payload []byte) error {
+	udp, _ := w.Ports()
+	conn, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(udp)})
+	if err != nil {
+		return fmt.Errorf("cannot reach the watcher's own service: %w", err)
+	}
+	defer conn.Close()
+	_, err = conn.Write(payload)
+	return err
+}
+
 // Run watches until ctx ends, and closes everything.
 func (w *Watcher) Run(ctx context.Context) {
 	w.done.Go(func() {
