@@ -16,6 +16,7 @@ tail -c "+$((start + 1))" "$bzimage" | head -c "$size" >payload
 case "$(od -A n -t x1 -N 4 payload | tr -d ' ')" in
 # The kernel's build appends the unpacked size, which is no part of the stream.
 02214c18) head -c "$((size - 4))" payload | tool lz4 -dc - >vmlinux ;;
+28b52ffd) head -c "$((size - 4))" payload | tool zstd -dcq >vmlinux ;;
 fd377a58) unxz -c <payload >vmlinux ;;
 7f454c46) mv payload vmlinux ;;
 *) echo "cannot unpack $bzimage: unknown compression" >&2; exit 1 ;;

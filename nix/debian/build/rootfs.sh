@@ -4,9 +4,10 @@
 
 unpack tree $debs
 
-# One /usr, as Debian has it.
+# One /usr, as an installed Debian has it.
 mkdir -p tree/usr/bin tree/usr/sbin tree/usr/lib tree/usr/lib64
 for folder in bin sbin lib lib64; do
+	[ ! -L "tree/$folder" ] || continue
 	if [ -d "tree/$folder" ]; then
 		cp -a "tree/$folder/." "tree/usr/$folder/"
 		rm -rf "tree/$folder"
@@ -14,16 +15,23 @@ for folder in bin sbin lib lib64; do
 	ln -s "usr/$folder" "tree/$folder"
 done
 
-# What only serves people at a Debian, or the package manager.
-rm -rf tree/usr/share/doc tree/usr/share/man tree/usr/share/info tree/usr/share/locale \
-	tree/usr/share/lintian tree/usr/share/bash-completion tree/usr/share/bug \
-	tree/usr/share/initramfs-tools tree/lib/systemd tree/usr/lib/x86_64-linux-gnu/gconv \
-	tree/etc/init.d tree/etc/default tree/etc/cron.* tree/etc/logrotate.d tree/etc/ssh/moduli \
-	tree/var
+# What only serves people at a Debian, its package manager or other inits.
+(
+	cd tree/usr/share
+	rm -rf apport applications bash-completion binfmts bug doc doc-base info initramfs-tools \
+		lintian locale man menu openssh pixmaps runit zsh
+)
+(
+	cd tree/etc
+	rm -rf cron.* default dpkg init.d logrotate.d runit skel ssh sv ufw update-motd.d
+)
+rm -rf tree/usr/lib/systemd tree/usr/lib/*-linux-gnu/gconv tree/var
 
 mkdir -p tree/dev tree/proc tree/sys tree/run tree/tmp tree/data tree/root tree/mnt tree/home \
 	tree/etc tree/var/log tree/var/tmp tree/var/cache tree/var/lib
 ln -s ../run tree/var/run
+: >tree/var/log/lastlog
+: >tree/var/log/wtmp
 cp -a "$guest/." tree/
 chmod -R u+w,go-w tree
 chmod 755 tree/usr/lib/mvm-guest/*
