@@ -27,16 +27,9 @@ type Launch struct {
 	KeepRoot bool // stay root: the jailer changes root and user itself
 
 	Cgroup Cgroup
-	Limits []Limit
 
 	Stdout, Stderr io.Writer  // nil discards
 	Files          []*os.File // become descriptors 3 and up; the caller closes its own
-}
-
-// Limit is a resource limit (setrlimit(2)).
-type Limit struct {
-	Resource int
-	Max      uint64
 }
 
 // Process is a running VMM. It is the child of one operating system thread
@@ -116,7 +109,7 @@ func (l Launch) start(p *Process, files []*os.File) error {
 	}
 	err := place(attr, start)
 	if err == nil {
-		err = l.settle(p, pidfd)
+		err = p.identify(pidfd)
 	}
 	if err != nil && p.proc != nil {
 		err = errors.Join(err, p.proc.Kill())
@@ -125,14 +118,8 @@ func (l Launch) start(p *Process, files []*os.File) error {
 	return err
 }
 
-// settle does what has to wait for the process to exist.
-func (l Launch) settle(p *Process, pidfd int) error {
-	for _, limit := range l.Limits {
-		rlimit := unix.Rlimit{Cur: limit.Max, Max: limit.Max}
-		if err := unix.Prlimit(p.proc.Pid, limit.Resource, &rlimit, nil); err != nil {
-			return fmt.Errorf("cannot set resource limit %d to %d: %w", limit.Resource, limit.Max, err)
-		}
-	}
+// identify finds out who the process is on the host.
+func (p *Process) identify(pidfd int) error {
 	pid := p.proc.Pid
 	if pidfd >= 0 { // Linux before 5.4 has none
 		defer unix.Close(pidfd)

@@ -50,10 +50,6 @@ type Machine struct {
 	Console io.Writer // the guest's serial console; writes must not block for long
 	Log     io.Writer // what the VMM itself has to say; may be nil
 	Metrics io.Writer // Firecracker's metrics, a JSON object a line; may be nil
-
-	// FileSize bounds every file that the VMM writes, in bytes: the size of
-	// the largest writable disk. 0 sets no bound.
-	FileSize uint64
 }
 
 // Cgroup places a process: start runs on the calling thread, and what it
@@ -122,17 +118,26 @@ type Exit struct {
 	Time   time.Time
 }
 
+// PowerButton is a VM that can press its guest's power button, which not every
+// guest hears.
+type PowerButton interface {
+	PowerButton(ctx context.Context) error
+}
+
 // Stop asks the guest to shut down, waits, and kills the VMM when grace is
 // over or ctx ends. ask is used where the VMM has no way of its own; it may be
 // nil. forced says that it came to killing.
 func Stop(ctx context.Context, vm VM, grace time.Duration, ask func(context.Context) error) (forced bool, err error) {
 	asking, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
-	err = vm.RequestStop(asking)
-	if errors.Is(err, ErrUnsupported) && ask != nil {
-		err = ask(asking)
-	}
-	if err == nil {
+	go func() { // a guest that is gone answers no more
+		select {
+		case <-vm.Done():
+			cancel()
+		case <-asking.Done():
+		}
+	}()
+	if err := request(asking, vm, ask); err == nil {
 		select {
 		case <-vm.Done():
 			return false, nil
@@ -153,6 +158,18 @@ func Stop(ctx context.Context, vm VM, grace time.Duration, ask func(context.Cont
 	case <-time.After(killDeadline):
 		return true, fmt.Errorf("cannot end the VMM: process %d outlives SIGKILL", vm.Process().ID().PID)
 	}
+}
+
+// request tries the ways to ask a guest in turn, the surest first.
+func request(ctx context.Context, vm VM, ask func(context.Context) error) error {
+	err := vm.RequestStop(ctx)
+	if err != nil && ask != nil {
+		err = ask(ctx)
+	}
+	if button, ok := vm.(PowerButton); ok && err != nil {
+		err = button.PowerButton(ctx)
+	}
+	return err
 }
 
 // killDeadline is how long a killed VMM may take to be gone. It is long,

@@ -1,0 +1,37 @@
+package vmm
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxFiles is how many files a VMM and its supervisor may have open.
+const MaxFiles = 1024
+
+// LimitSelf bounds this process, and with it the VMMs that it starts: no core
+// dumps, which would be a guest's memory on a disk; few open files; and no
+// file larger than fileSize, the size of the largest writable disk. It is for
+// a supervisor's beginning. Limits only ever go down, which needs no
+// privilege; setting those of another process would.
+func LimitSelf(fileSize uint64) error {
+	for _, l := range []struct {
+		name     string
+		resource int
+		most     uint64
+	}{
+		{"core dumps", unix.RLIMIT_CORE, 0},
+		{"open files", unix.RLIMIT_NOFILE, MaxFiles},
+		{"file sizes", unix.RLIMIT_FSIZE, fileSize},
+	} {
+		var now unix.Rlimit
+		if err := unix.Getrlimit(l.resource, &now); err != nil {
+			return fmt.Errorf("cannot limit %s: %w", l.name, err)
+		}
+		most := min(now.Max, l.most)
+		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: most, Max: most}); err != nil {
+			return fmt.Errorf("cannot limit %s: %w", l.name, err)
+		}
+	}
+	return nil
+}
