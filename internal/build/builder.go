@@ -274,7 +274,7 @@ func (b *builder) build(ctx context.Context) (Manifest, Result, error) {
 	}
 	m.Image, m.Artifacts, m.EndedAt = image.hash, image.artifacts, time.Now().UTC().Truncate(time.Millisecond)
 	b.log.enter(PhasePublish, short(image.hash))
-	return m, Result{UpToDate: b.nothingNew(m), Published: image.isNew}, b.commit(m)
+	return m, Result{UpToDate: !image.isNew && b.nothingNew(m), Published: image.isNew}, b.commit(m)
 }
 
 // nothingNew says whether Nix found everything built and the tenant has it.
@@ -364,7 +364,7 @@ func (b *builder) container(out string) container {
 		mounts = append(mounts, mount{source: b.req.CacheDir, target: "/cache", readOnly: true})
 	}
 	mounts = append(mounts, mount{source: out, target: "/out"})
-	nofile, nproc := processLimits()
+	nofile, nproc := b.processLimits()
 	return container{
 		name:   containerName(b.req.Scope, b.req.Tenant),
 		labels: b.labels(),
@@ -374,6 +374,7 @@ func (b *builder) container(out string) container {
 		env: [][2]string{
 			{"PATH", searchPath},
 			{"LC_ALL", "C.UTF-8"},
+			{"USER", "mvm"}, // Nix 2.8 wants a name, and the image knows none for this user
 			{"NIX_REMOTE", "local"},
 			{"NIX_CONFIG", nixConfig(!b.req.NoSandbox, b.req.Offline, b.req.Limits.CPUs)},
 		},
@@ -405,7 +406,7 @@ func (b *builder) prepareStore(ctx context.Context) error {
 	if _, err := b.engine.output(ctx, volumeCreateArgs(store.source, b.labels())...); err != nil {
 		return fmt.Errorf("cannot prepare store: %w", err)
 	}
-	nofile, nproc := processLimits()
+	nofile, nproc := b.processLimits()
 	c := container{
 		name:   containerName(b.req.Scope, b.req.Tenant),
 		labels: b.labels(),
@@ -418,22 +419,28 @@ func (b *builder) prepareStore(ctx context.Context) error {
 		argv:    []string{"sh", "-c", prepareScript, "mvm-prepare", fmt.Sprint(buildUID)},
 	}
 	if err := (engineRun{b.engine, c, b.log}).run(ctx); err != nil {
-		return fmt.Errorf("cannot prepare store: %w", err)
+		return &Error{Kind: ErrHost, Msg: "cannot prepare the store of " + b.req.Tenant, Err: withoutArgv(err), Log: b.log.lastWords(),
+			Hint: "the builder image must hold nix, sh and coreutils; see `mvm builder show`"}
 	}
 	return nil
 }
 
-// processLimits are the hard limits of this process, cut to what a build
-// needs: an engine that wants to set higher ones than it may fails.
-func processLimits() (nofile, nproc uint64) {
-	cut := func(resource int, most uint64) uint64 {
+// processLimits are ulimits for podman, which otherwise sets its own defaults
+// and fails where it may not raise them. Zero leaves the engine's. They bound
+// one user on the whole host; what bounds a build is its cgroup.
+func (b *builder) processLimits() (nofile, nproc uint64) {
+	if b.engine.Name != "podman" {
+		return 0, 0
+	}
+	const most = 1 << 14
+	cut := func(resource int) uint64 {
 		var r unix.Rlimit
 		if unix.Getrlimit(resource, &r) != nil {
 			return most
 		}
 		return min(uint64(r.Max), most)
 	}
-	return cut(unix.RLIMIT_NOFILE, 1<<16), cut(unix.RLIMIT_NPROC, 1<<16)
+	return cut(unix.RLIMIT_NOFILE), cut(unix.RLIMIT_NPROC)
 }
 
 // checkSame compares the second build's artifacts with the published ones.

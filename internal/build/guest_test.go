@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,6 +91,29 @@ func elf(machine uint16) []byte {
 	head := append([]byte("\x7fELF\x02\x01\x01"), make([]byte, 57)...)
 	binary.LittleEndian.PutUint16(head[18:], machine)
 	return append(head, bytes.Repeat([]byte("kernel"), 100)...)
+}
+
+// mustBuild runs a build that must succeed.
+func mustBuild(t testing.TB, req build.Request) (build.Manifest, build.Result) {
+	t.Helper()
+	m, res, err := build.Build(t.Context(), req, nil)
+	if err != nil {
+		t.Fatal(explain(err))
+	}
+	return m, res
+}
+
+// explain renders an error as the command line would.
+func explain(err error) string {
+	if err == nil {
+		return "no error"
+	}
+	s := err.Error()
+	var e *build.Error
+	if errors.As(err, &e) {
+		s += "\nlog: " + e.Log + "\nhint: " + e.Hint
+	}
+	return s
 }
 
 // newRequest is a request whose folders, labels and volumes are the test's own.

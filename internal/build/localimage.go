@@ -49,7 +49,7 @@ func (o LocalImageOptions) withDefaults() LocalImageOptions {
 func LocalImagePath(dir string, opts LocalImageOptions) string {
 	opts = opts.withDefaults()
 	recipe := sha256.Sum256([]byte(strings.Join(mmdebstrapArgs(opts, ""), "\x00")))
-	return filepath.Join(dir, fmt.Sprintf("builder-%s-%s-%x.tar", opts.Suite, HostSystem(), recipe[:6]))
+	return filepath.Join(dir, fmt.Sprintf("builder-%s-%x-%s.tar", opts.Suite, recipe[:6], HostSystem()))
 }
 
 // FetchLocalImage makes the local image's file system as an archive in dir and

@@ -48,9 +48,10 @@ type Source struct {
 	Snapshot string `json:"snapshot,omitempty"` // the folder in src/, for a local source
 	// LockHash is the sha256 of the lock that was used, in the form in which
 	// Nix writes flake.lock; Locked says that the source itself held it.
-	LockHash string          `json:"lock_hash"`
-	Locked   bool            `json:"locked"`
-	Lock     json.RawMessage `json:"lock"`
+	LockHash string `json:"lock_hash"`
+	Locked   bool   `json:"locked"`
+	// Lock is that lock, byte for byte but for the newline at the end.
+	Lock json.RawMessage `json:"lock"`
 }
 
 // Output is one output of the flake.
@@ -115,6 +116,9 @@ func (m Manifest) StorePaths() []string {
 	return paths
 }
 
+// LockFile is the lock as a file flake.lock, whose sha256 is LockHash.
+func (s Source) LockFile() []byte { return append(bytes.Clone(s.Lock), '\n') }
+
 // Encode returns m as it is written to manifest.json.
 func (m Manifest) Encode() ([]byte, error) {
 	var buf bytes.Buffer
@@ -135,6 +139,14 @@ func DecodeManifest(data []byte) (Manifest, error) {
 	}
 	if m.Version < 1 || m.Version > ManifestVersion {
 		return Manifest{}, fmt.Errorf("cannot read manifest: version %d, this mvm knows 1 to %d", m.Version, ManifestVersion)
+	}
+	if len(m.Source.Lock) > 0 {
+		// Written inside the manifest it was indented deeper.
+		lock, err := canonicalLock(m.Source.Lock)
+		if err != nil {
+			return Manifest{}, fmt.Errorf("cannot read manifest: %w", err)
+		}
+		m.Source.Lock = bytes.TrimSpace(lock)
 	}
 	return m, nil
 }

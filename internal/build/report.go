@@ -14,6 +14,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	"github.com/auser/mvm/internal/run"
 )
 
 // maxReport bounds each of the container's reports. They are as untrusted as
@@ -125,7 +127,7 @@ func canonicalLock(raw json.RawMessage) ([]byte, error) {
 	dec.UseNumber()
 	var lock any
 	if err := dec.Decode(&lock); err != nil {
-		return nil, fmt.Errorf("cannot read Nix's flake metadata: the lock: %w", err)
+		return nil, fmt.Errorf("cannot read the flake's lock: %w", err)
 	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
@@ -277,8 +279,17 @@ func (b *builder) explainBuild(words string, err error) error {
 		}
 	}
 	if !b.log.spoke() {
-		return &Error{Kind: ErrHost, Msg: "cannot run the build container", Err: err, Log: words,
+		return &Error{Kind: ErrHost, Msg: "cannot run the build container", Err: withoutArgv(err), Log: words,
 			Hint: "see what `" + b.engine.Name + " info` says"}
 	}
 	return &Error{Kind: ErrBuild, Msg: "Nix could not build the guest", Log: words, Hint: "the whole log is in " + b.req.LogPath}
+}
+
+// withoutArgv leaves out the command line, which holds whole scripts.
+func withoutArgv(err error) error {
+	var failed *run.Error
+	if errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/auser/mvm/internal/build"
@@ -98,7 +99,14 @@ func Podman(t testing.TB) build.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { lock.Close() })
+	t.Cleanup(func() {
+		// podman mounts its image folder over itself and leaves it so.
+		err := syscall.Unmount(filepath.Join(dir, "data", "overlay"), syscall.MNT_DETACH)
+		if err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		lock.Close()
+	})
 	conf := filepath.Join(dir, "storage.conf")
 	text := fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n",
 		filepath.Join(dir, "data"), filepath.Join(dir, "run"))

@@ -1,0 +1,139 @@
+package build_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/build/enginetest"
+)
+
+// What a build sees and may do, as it reports itself in its initrd.
+const probeScript = `
+  {
+    echo "uid $($bb awk '/^Uid/{print $2}' /proc/self/status)"
+    echo "outer $($bb awk '{print $2}' /proc/self/uid_map)"
+    echo "caps $($bb awk '/^CapBnd/{print $2}' /proc/self/status)"
+    echo "interfaces $($bb awk 'NR>2{print $1}' /proc/net/dev | $bb tr -d '\n')"
+    for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/sys/vm/drop_caches; do
+      ( : >> $f ) 2>/dev/null && echo "may write $f"
+    done
+    for f in /out /src /cache /etc/shadow /var/run/docker.sock /nix/var; do
+      [ -e $f ] && echo "sees $f"
+    done
+    ( $bb mount -t tmpfs none /proc/sys ) 2>/dev/null && echo mounted
+    echo end
+  } > $out
+`
+
+// probing puts a script in the initrd's place.
+func probing(script string) string {
+	nix := "run \"initrd\" ''" + strings.NewReplacer("''", "'''", "${", "''${").Replace(script) + "''"
+	return strings.Replace(flakeBody, `copy "initrd"`, nix, 1)
+}
+
+func TestSandbox(t *testing.T) {
+	for name, start := range engines {
+		t.Run(name, func(t *testing.T) {
+			engine := start(t)
+			req := newRequest(t, engine, writeGuest(t, probing(probeScript)))
+			m, _ := mustBuild(t, req)
+			got := readFile(t, filepath.Join(req.ImagesDir, m.Image, build.Initrd))
+			for _, want := range []string{"outer 30000\n", "interfaces lo:\n"} {
+				if !strings.Contains(got, want) {
+					t.Errorf("the build reports\n%swant %q", got, want)
+				}
+			}
+			for _, never := range []string{"may write", "sees", "mounted"} {
+				if strings.Contains(got, never) {
+					t.Errorf("the build reports\n%s", got)
+				}
+			}
+		})
+	}
+}
+
+// Without Nix's sandbox the container is what holds a build.
+func TestNoSandbox(t *testing.T) {
+	engine := enginetest.Docker(t)
+	req := newRequest(t, engine, writeGuest(t, probing(probeScript)))
+	req.NoSandbox = true
+	m, _ := mustBuild(t, req)
+	if m.Builder.Sandbox {
+		t.Error("the manifest says that the sandbox was on")
+	}
+	got := readFile(t, filepath.Join(req.ImagesDir, m.Image, build.Initrd))
+	for _, want := range []string{"uid 30000\n", "caps 0000000000000000\n", "sees /out\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the build reports\n%swant %q", got, want)
+		}
+	}
+	for _, never := range []string{"may write", "mounted", "sees /var/run/docker.sock"} {
+		if strings.Contains(got, never) {
+			t.Errorf("the build reports\n%s", got)
+		}
+	}
+}
+
+// TestTampering lets a tenant's build change every store path that it can
+// reach, including those that another tenant builds, too.
+func TestTampering(t *testing.T) {
+	engine := enginetest.Docker(t)
+	clean := newRequest(t, engine, writeGuest(t, flakeBody))
+	want, _ := mustBuild(t, clean)
+
+	evil := clean
+	evil.Tenant, evil.NoSandbox = "mallory", true
+	mustBuild(t, evil) // so that the same paths are in its store
+	evil.FlakeRef = writeGuest(t, probing(`
+      for f in /nix/store/*-kernel /nix/store/*-rootfs.ext4 /nix/store/*/busybox; do
+        $bb chmod u+w $f $($bb dirname $f) 2>/dev/null
+        echo evil > $f && tampered=1
+      done
+      [ "$tampered" = 1 ] && echo tampered > $out
+    `))
+	evil.LogPath = filepath.Join(t.TempDir(), "log")
+	// How this ends is mallory's business; what counts is what acme gets.
+	_, _, err := build.Build(t.Context(), evil, nil)
+	t.Logf("mallory's build: %v", err)
+
+	tampered := evil
+	tampered.FlakeRef, tampered.Force = clean.FlakeRef, true
+	if _, _, err := build.Build(t.Context(), tampered, nil); err == nil {
+		t.Error("mallory's own store is sound: the test did not tamper with anything")
+	}
+	if err := build.Verify(want, clean.ImagesDir, build.VerifyFull); err != nil {
+		t.Error(err)
+	}
+	again := clean
+	again.Force = true
+	if m, _ := mustBuild(t, again); m.Image != want.Image {
+		t.Errorf("acme's rebuild gave %s, want %s", m.Image, want.Image)
+	}
+	other := clean
+	other.Tenant = "beta" // a store made after the tampering
+	if m, _ := mustBuild(t, other); m.Image != want.Image {
+		t.Errorf("beta's build gave %s, want %s", m.Image, want.Image)
+	}
+}
+
+// A build that writes to /out cannot smuggle anything past the checks.
+func TestHostileOutput(t *testing.T) {
+	engine := enginetest.Docker(t)
+	for name, script := range map[string]string{
+		"link":      "$bb ln -s /etc/shadow /out/kernel; echo x > $out",
+		"directory": "$bb mkdir /out/kernel; echo x > $out",
+		"report":    `echo '{"url":"github:trusted/guest","locks":{},"locked":{"narHash":"sha256-x"}}' > /out/metadata.json; echo x > $out`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := newRequest(t, engine, writeGuest(t, probing(script)))
+			req.NoSandbox = true
+			_, _, err := build.Build(t.Context(), req, nil)
+			if err == nil {
+				t.Error("the build was accepted")
+			}
+			t.Log(explain(err))
+		})
+	}
+}
