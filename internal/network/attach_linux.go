@@ -58,22 +58,6 @@ func Attach(ctx context.Context, cfg Config, ep Endpoint) (changes []Change, err
 	return changes, nil
 }
 
-// addRules makes the endpoint part of the firewall's rules.
-func (c Config) addRules(ctx context.Context, ep Endpoint) error {
-	base, err := c.base()
-	if err != nil {
-		return err
-	}
-	backend, err := c.backend(ctx, base)
-	if err != nil {
-		return err
-	}
-	if err := backend.Add(ctx, base, ep.tenant()); err != nil {
-		return fmt.Errorf("cannot load the firewall rules: %w", err)
-	}
-	return nil
-}
-
 // Update changes the policy of an endpoint that is attached. Live connections
 // that the new policy does not permit are cut.
 func Update(ctx context.Context, cfg Config, ep Endpoint) error {

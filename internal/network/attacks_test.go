@@ -11,7 +11,7 @@ import (
 	"github.com/auser/mvm/internal/network/probe"
 )
 
-var firewalls = []string{"nft"}
+var firewalls = []string{"nft", "iptables"}
 
 // TestAttacksOnAPlainBridge shows that every attack of the list works where
 // nobody defends: the tests that follow can fail.

@@ -205,10 +205,13 @@ func (p *plan) rules(ctx context.Context) error {
 		return err
 	}
 	if len(p.needed()) == 0 {
-		return p.noRules(ctx, base)
+		return p.noRules(ctx, base, "", "there is no tenants' bridge")
 	}
 	backend, err := p.cfg.backend(ctx, base)
 	if err != nil {
+		return err
+	}
+	if err := p.noRules(ctx, base, backend.Name(), backend.Name()+" is used instead"); err != nil {
 		return err
 	}
 	var tenants []firewall.Tenant
@@ -252,15 +255,18 @@ func (p *plan) rules(ctx context.Context) error {
 	return nil
 }
 
-// noRules clears rules that guard nothing.
-func (p *plan) noRules(ctx context.Context, base firewall.Base) error {
+// noRules clears the rules of every backend but one.
+func (p *plan) noRules(ctx context.Context, base firewall.Base, except, why string) error {
 	for _, b := range p.cfg.backends() {
+		if b.Name() == except {
+			continue
+		}
 		present, err := b.Present(ctx, base)
 		if err != nil {
 			return err
 		}
 		if present {
-			p.add("firewall rules ("+b.Name()+")", "remove", "there is no tenants' bridge", func(ctx context.Context) error { return b.Clear(ctx, base) })
+			p.add("firewall rules ("+b.Name()+")", "remove", why, func(ctx context.Context) error { return b.Clear(ctx, base) })
 		}
 	}
 	return nil
@@ -322,7 +328,7 @@ func cleanUp(ctx context.Context, cfg Config) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.noRules(ctx, base); err != nil {
+	if err := p.noRules(ctx, base, "", ""); err != nil {
 		return nil, err
 	}
 	var changes []Change

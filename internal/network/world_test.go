@@ -229,6 +229,7 @@ func watch(t testing.TB, attacker, victim string) *probe.Watcher {
 func scene(t testing.TB, bridge string, gateway net.HardwareAddr, attacker, victim *guest, w *probe.Watcher) *probe.Scene {
 	t.Helper()
 	udp, tcp := w.Ports()
+	before := redirects(t)
 	s := &probe.Scene{
 		Attacker: attacker.party(), Victim: victim.party(),
 		Gateway:    probe.Party{MAC: gateway, IP: netip.MustParseAddr("10.50.0.1")},
@@ -240,7 +241,7 @@ func scene(t testing.TB, bridge string, gateway net.HardwareAddr, attacker, vict
 		UDPPort:    udp, TCPPort: tcp,
 		Neighbours: func() map[netip.Addr]string { return neighbourTable(t, bridge) },
 		Learned:    func() int { return learned(t, bridge) },
-		Redirects:  func() int { return redirects(t) },
+		Redirects:  func() int { return redirects(t) - before },
 		HostSends:  func(payload []byte) error { return sendUDP(victim.IP, payload) },
 		Forget: func() error {
 			return exec.Command("ip", "neigh", "flush", "to", victim.IP.String(), "dev", bridge).Run()
