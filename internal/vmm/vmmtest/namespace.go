@@ -83,3 +83,11 @@ func enter() error {
 	}
 	return vmm.LimitSelf(dataSize)
 }
+
+// NotRun skips a test that this host cannot run, and makes sure that it is
+// seen.
+func NotRun(t *testing.T, what, reason string) {
+	t.Helper()
+	fmt.Fprintf(os.Stderr, "\n*** NOT RUN: %s: %s ***\n\n", what, reason)
+	t.Skipf("not run: %s", reason)
+}
