@@ -44,7 +44,7 @@ func Run(ctx context.Context, args []string, streams Streams) int {
 }
 
 func (a *app) rootCommand() *cobra.Command {
-	root := &cobra.Command{
+	root := group(&cobra.Command{
 		Use:   "mvm",
 		Short: "Build tenants' guests from Nix flakes and run each in its own microVM",
 		Long: `mvm builds each tenant's guest from a Nix flake inside a throw-away container
@@ -62,7 +62,7 @@ Exit codes:
 ssh and exec hand on the code of the remote command.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-	}
+	})
 	defaultRoot := os.Getenv("MVM_ROOT")
 	if defaultRoot == "" {
 		defaultRoot = store.DefaultRoot
@@ -100,6 +100,7 @@ func group(cmd *cobra.Command) *cobra.Command {
 		return unknownCommand(cmd, args[0])
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.SuggestionsMinimumDistance = 2
 	return cmd
 }
 

@@ -47,9 +47,10 @@ type Network struct {
 
 // Build bounds the build containers.
 type Build struct {
-	Engine     string `toml:"engine,omitempty"` // docker, nerdctl or podman; default: the first that answers
-	Image      string `toml:"image,omitempty"`  // default: the pinned public Nix image
-	Cache      string `toml:"cache,omitempty"`  // a folder that builds see read-only at /cache
+	Engine     string `toml:"engine,omitempty"`  // docker, nerdctl or podman; default: the first that answers
+	Image      string `toml:"image,omitempty"`   // default: the pinned public Nix image
+	Cache      string `toml:"cache,omitempty"`   // a folder that builds see read-only at /cache
+	Offline    bool   `toml:"offline,omitempty"` // build without network, as with build --offline
 	MemoryMiB  int    `toml:"memory_mib"`
 	CPUs       int    `toml:"cpus,omitempty"` // 0: all
 	Pids       int    `toml:"pids"`
@@ -138,6 +139,29 @@ func (c Config) Encode() ([]byte, error) {
 	buf.WriteString("# Settings of this mvm host. mvm setup writes tier and tier_reason; the rest is yours.\n\n")
 	err := toml.NewEncoder(&buf).Encode(c)
 	return buf.Bytes(), err
+}
+
+// SetTier returns the file data with the tier and its reason set and every
+// other line, comments included, as it was.
+func SetTier(data []byte, tier, reason string) []byte {
+	var buf bytes.Buffer
+	if len(data) == 0 {
+		buf.WriteString("# Settings of this mvm host. mvm setup writes tier and tier_reason; the rest is yours.\n")
+	}
+	fmt.Fprintf(&buf, "tier = %q\ntier_reason = %q\n", tier, reason)
+	inTable := false
+	for line := range strings.Lines(string(data)) {
+		key, _, _ := strings.Cut(line, "=")
+		switch strings.TrimSpace(key) {
+		case "tier", "tier_reason":
+			if !inTable {
+				continue
+			}
+		}
+		inTable = inTable || strings.HasPrefix(strings.TrimSpace(line), "[")
+		buf.WriteString(line)
+	}
+	return buf.Bytes()
 }
 
 func (c Config) validate() error {

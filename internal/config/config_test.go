@@ -21,6 +21,22 @@ func TestDefaultsRoundTrip(t *testing.T) {
 	}
 }
 
+func TestSetTierKeepsTheRest(t *testing.T) {
+	data := []byte("# mine\ntier = 'kvm'\ntier_reason = 'x'\n[network]\ngateway = 'open' # tier = 1\n")
+	got := SetTier(data, TierSoftware, `no "vmx"`)
+	want := "tier = \"software\"\ntier_reason = \"no \\\"vmx\\\"\"\n# mine\n[network]\ngateway = 'open' # tier = 1\n"
+	if string(got) != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	c, err := Parse(got)
+	if err != nil || c.Tier != TierSoftware || c.Network.Gateway != "open" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if again := SetTier(got, TierSoftware, `no "vmx"`); string(again) != string(got) {
+		t.Errorf("a second time gives:\n%s", again)
+	}
+}
+
 func TestBadSettingsAreRefused(t *testing.T) {
 	for _, doc := range []string{
 		"teir = 'kvm'",

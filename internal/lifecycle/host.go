@@ -41,6 +41,8 @@ type Host struct {
 	Say func(format string, args ...any)
 	// Wait is how long to wait for another command on the same tenant.
 	Wait time.Duration
+	// BuildWait is how long a build waits for another one of the same tenant.
+	BuildWait time.Duration
 }
 
 // Open opens the state directory and reads its settings.
@@ -58,6 +60,8 @@ func Open(root string) (*Host, error) {
 		Config: c,
 		Say:    func(string, ...any) {},
 		Wait:   time.Duration(c.Limits.LockTimeoutSec) * time.Second,
+		// A build that runs ends at its own time limit at the latest.
+		BuildWait: time.Duration(c.Build.TimeoutMin+1) * time.Minute,
 	}, nil
 }
 

@@ -4,6 +4,7 @@ package proc
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -71,4 +72,20 @@ func BootID() (string, error) {
 		return "", fmt.Errorf("cannot tell this boot from others: %w", err)
 	}
 	return strings.TrimSpace(string(data)), nil
+}
+
+// Kill ends the process with SIGKILL. That it is gone already is fine.
+func (id ID) Kill() error {
+	p, err := os.FindProcess(id.PID) // holds the process itself, not its number
+	if err != nil {
+		return fmt.Errorf("cannot kill process %d: %w", id.PID, err)
+	}
+	defer p.Release()
+	if !id.Alive() {
+		return nil
+	}
+	if err := p.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("cannot kill process %d: %w", id.PID, err)
+	}
+	return nil
 }

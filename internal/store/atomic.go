@@ -1,6 +1,8 @@
 package store
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,7 +45,7 @@ func WriteFile(path string, data []byte, mode fs.FileMode) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return SyncDir(dir)
 }
 
 // tempPrefix marks files that a killed write may leave behind.
@@ -58,7 +60,8 @@ func WriteJSON(path string, v any) error {
 	return WriteFile(path, append(data, '\n'), 0o600)
 }
 
-func syncDir(dir string) error {
+// SyncDir makes renames and removals in dir survive a crash.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -79,4 +82,29 @@ func SweepTemp(dir string) error {
 		}
 	}
 	return nil
+}
+
+// Symlink makes path a symbolic link to target, replacing what is there in one
+// step.
+func Symlink(target, path string) error {
+	if have, err := os.Readlink(path); err == nil && have == target {
+		return nil
+	}
+	tmp := filepath.Join(filepath.Dir(path), tempPrefix+filepath.Base(path))
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot link %s: %w", path, err)
+	}
+	if err := os.Symlink(target, tmp); err != nil {
+		return fmt.Errorf("cannot link %s: %w", path, err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("cannot link %s: %w", path, err)
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// SHA256 is the hexadecimal digest of data.
+func SHA256(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }

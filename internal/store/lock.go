@@ -17,7 +17,7 @@ import (
 
 // Locks are flock(2) locks on files in locks/ that are never unlinked. The
 // kernel releases them when the holder dies. Their order is: build, tenant,
-// supervisor, host, state; the last two are held for milliseconds only.
+// supervisor, network, host, state; the last three are held for milliseconds.
 
 const forever = time.Duration(1<<63 - 1)
 
@@ -73,6 +73,17 @@ func (s *Store) LockHost(ctx context.Context) (*Lock, error) {
 	return s.lock(ctx, filepath.Join(s.locksDir(), "host.lock"), "the host", forever)
 }
 
+// ShareNetwork is held while one tenant's links and rules change; several may
+// hold it. LockNetwork keeps all of them out, for what looks at the whole.
+func (s *Store) ShareNetwork(ctx context.Context) (*Lock, error) {
+	return s.lockAs(ctx, filepath.Join(s.locksDir(), "network.lock"), "the network", unix.LOCK_SH, forever)
+}
+
+// LockNetwork is ShareNetwork's opposite.
+func (s *Store) LockNetwork(ctx context.Context) (*Lock, error) {
+	return s.lockAs(ctx, filepath.Join(s.locksDir(), "network.lock"), "the network", unix.LOCK_EX, forever)
+}
+
 // SupervisorAlive says whether a process holds the supervisor's lock.
 func (s *Store) SupervisorAlive(id string) (bool, error) {
 	f, err := os.Open(s.lockPath(id, "supervisor"))
@@ -95,6 +106,9 @@ func (s *Store) SupervisorAlive(id string) (bool, error) {
 	}
 }
 
+// SupervisorLockFile is what the tenant's supervisor holds a lock on.
+func (s *Store) SupervisorLockFile(id string) string { return s.lockPath(id, "supervisor") }
+
 func (s *Store) lockPath(id, kind string) string {
 	return filepath.Join(s.locksDir(), "tenant-"+id+"."+kind)
 }
@@ -104,13 +118,18 @@ func (s *Store) lockWithin(path, what string, wait time.Duration) (*Lock, error)
 }
 
 func (s *Store) lock(ctx context.Context, path, what string, wait time.Duration) (*Lock, error) {
+	return s.lockAs(ctx, path, what, unix.LOCK_EX, wait)
+}
+
+// lockAs takes an exclusive or a shared lock.
+func (s *Store) lockAs(ctx context.Context, path, what string, how int, wait time.Duration) (*Lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock %s: %w", what, err)
 	}
-	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	err = flock(f, how|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) && wait > 0 {
-		return waitForLock(ctx, f, what, wait)
+		return waitForLock(ctx, f, what, how, wait)
 	}
 	if err != nil {
 		defer f.Close()
@@ -121,11 +140,11 @@ func (s *Store) lock(ctx context.Context, path, what string, wait time.Duration)
 
 // waitForLock blocks in a goroutine, since flock cannot be given a deadline.
 // When the caller gives up first, the goroutine releases what it gets.
-func waitForLock(ctx context.Context, f *os.File, what string, wait time.Duration) (*Lock, error) {
+func waitForLock(ctx context.Context, f *os.File, what string, how int, wait time.Duration) (*Lock, error) {
 	got := make(chan error)
 	gaveUp := make(chan struct{})
 	go func() {
-		err := flock(f, unix.LOCK_EX)
+		err := flock(f, how)
 		select {
 		case got <- err:
 		case <-gaveUp:

@@ -16,11 +16,14 @@ func (s *Store) SnapshotsDir() string {
 	return filepath.Join(s.Root, "src")
 }
 func (s *Store) ImagesDir() string   { return filepath.Join(s.Root, "images") }
-func (s *Store) BuilderDir() string  { return filepath.Join(s.Root, "builder") }
+func (s *Store) BuilderFile() string { return filepath.Join(s.Root, "builder.json") }
 func (s *Store) RetainedDir() string { return filepath.Join(s.Root, "retained") }
 func (s *Store) auditDir() string    { return filepath.Join(s.Root, "audit") }
 func (s *Store) locksDir() string    { return filepath.Join(s.Root, "locks") }
 func (s *Store) tenantsDir() string  { return filepath.Join(s.Root, "tenants") }
+
+// BuilderDir holds the archive of a local builder image.
+func (s *Store) BuilderDir() string { return filepath.Join(s.Root, "builder") }
 
 // AuditFile is the record of what was done to the tenant; with an empty id
 // that of what was done to the host.
@@ -31,8 +34,12 @@ func (s *Store) AuditFile(id string) string {
 	return filepath.Join(s.auditDir(), "tenant-"+id+".jsonl")
 }
 
-// BuildDir is what the build container writes to.
-func (s *Store) BuildDir(id string) string { return filepath.Join(s.Root, "build", id) }
+// BuildsDir is what build containers write to: a folder for each tenant.
+func (s *Store) BuildsDir() string         { return filepath.Join(s.Root, "build") }
+func (s *Store) BuildDir(id string) string { return filepath.Join(s.BuildsDir(), id) }
+
+// GoneDir is where a tenant's folder is moved to be removed.
+func (s *Store) GoneDir(id string) string { return filepath.Join(s.tenantsDir(), ".gone-"+id) }
 
 // Tenant names the files of one tenant.
 func (s *Store) Tenant(id string) Tenant {
@@ -75,6 +82,11 @@ func (t Tenant) BuildLog() string { return filepath.Join(t.Dir, "build.log") }
 // bytes, and a tenant's id alone may have 63.
 func (t Tenant) RunDir() string        { return t.run }
 func (t Tenant) ControlSocket() string { return filepath.Join(t.run, "control.sock") }
+
+// idFile says whose folder RunDir is.
+func (t Tenant) idFile() string { return filepath.Join(t.run, idFileName) }
+
+const idFileName = "tenant"
 
 // JailDir is where the supervisor puts the VMM's root together, in its own
 // mount namespace; on the host it stays an empty folder.

@@ -59,7 +59,7 @@ func Open(root string) (*Store, error) {
 	if err := s.checkVersion(); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{s.locksDir(), s.auditDir(), s.tenantsDir(), s.SnapshotsDir(), s.ImagesDir(), s.RetainedDir(), s.BuilderDir(), filepath.Dir(s.LeasesFile()), filepath.Join(s.Root, "build"), s.RunDir} {
+	for _, dir := range []string{s.locksDir(), s.auditDir(), s.tenantsDir(), s.SnapshotsDir(), s.ImagesDir(), s.RetainedDir(), filepath.Dir(s.LeasesFile()), s.BuildsDir(), s.RunDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("cannot make state directory: %w", err)
 		}
@@ -223,11 +223,44 @@ func (s *Store) CreateState(id string, state tenant.State) error {
 	return WriteJSON(s.Tenant(id).StateFile(), state)
 }
 
+// Activate makes the tenant's volatile folder, by which ActiveIDs finds it.
+func (s *Store) Activate(id string) error {
+	t := s.Tenant(id)
+	if err := os.MkdirAll(t.RunDir(), 0o700); err != nil {
+		return fmt.Errorf("cannot make the folder of the tenant's sockets: %w", err)
+	}
+	return WriteFile(t.idFile(), []byte(id), 0o600)
+}
+
+// ActiveIDs lists the tenants that run, are being started, or left something
+// behind since the last boot, without looking at the others.
+func (s *Store) ActiveIDs() ([]string, error) {
+	entries, err := os.ReadDir(s.RunDir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list running tenants: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		id, err := os.ReadFile(filepath.Join(s.RunDir, e.Name(), idFileName))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it is being removed
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot list running tenants: %w", err)
+		}
+		if s.Exists(string(id)) {
+			ids = append(ids, string(id))
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
 // Remove takes the tenant's folder away: first out of sight in one step, then
 // file by file, so that a tenant never half exists.
 func (s *Store) Remove(id string) error {
 	dir := s.Tenant(id).Dir
-	gone := filepath.Join(s.tenantsDir(), ".gone-"+id)
+	gone := s.GoneDir(id)
 	if err := os.RemoveAll(gone); err != nil {
 		return fmt.Errorf("cannot remove tenant %s: %w", id, err)
 	}
@@ -236,7 +269,7 @@ func (s *Store) Remove(id string) error {
 		return nil
 	}
 	if err == nil {
-		err = syncDir(s.tenantsDir())
+		err = SyncDir(s.tenantsDir())
 	}
 	if err == nil {
 		err = os.RemoveAll(gone)

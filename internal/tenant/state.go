@@ -41,6 +41,7 @@ type State struct {
 	FirecrackerPID   int       `json:"firecracker_pid,omitempty"`
 	FirecrackerStart uint64    `json:"firecracker_start,omitempty"` // start time in clock ticks since boot: a pid alone may be somebody else's
 	SupervisorPID    int       `json:"supervisor_pid,omitempty"`
+	SupervisorStart  uint64    `json:"supervisor_start,omitempty"`
 	BootID           string    `json:"boot_id,omitempty"` // of the host, when it was started
 	LastStartedAt    time.Time `json:"last_started_at,omitzero"`
 	Restarts         int       `json:"restarts,omitempty"` // since the last run

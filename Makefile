@@ -1,0 +1,35 @@
+# What a newcomer needs:
+#   make demo    the whole life of one tenant, with real parts
+#   make test    lint, unit tests and end-to-end tests
+# Both install what they need (Debian packages) and keep downloads in .cache/.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+CACHE := $(CURDIR)/.cache
+
+.PHONY: build
+build: ## build bin/mvm, one static binary
+	CGO_ENABLED=0 go build -trimpath -o bin/mvm ./cmd/mvm
+
+.PHONY: demo
+demo: prepare ## show the whole life of one tenant
+	scripts/demo "$(CACHE)"
+
+.PHONY: prepare
+prepare: build ## fetch what guests and builders are made of
+	scripts/install-packages run
+	nix/debian/fetch-packages "$(CACHE)/debian"
+	bin/mvm --root "$(CACHE)/prepare" builder fetch --to "$(CACHE)/builder"
+
+.PHONY: test
+test: lint prepare ## everything that must hold before a change lands
+	scripts/install-packages test
+	scripts/test "$(CACHE)"
+
+.PHONY: lint
+lint: ## formatting, vet, staticcheck, layer rules
+	scripts/lint
+
+.PHONY: clean
+clean: ## remove what was built, not what was downloaded
+	rm -rf bin

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) auditCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "audit [tenant]",
+		Short: "Print the record of what was done to a tenant, or to the host",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			entries, err := h.Audit(optional(args))
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(entries)
+			}
+			w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
+			fmt.Fprintln(w, "TIME\tWHO\tACT\tRESULT\tERROR")
+			for _, e := range entries {
+				who := e.User
+				if who == "" {
+					who = fmt.Sprint(e.UID)
+				}
+				if e.SudoBy != "" {
+					who = e.SudoBy + " as " + who
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", e.Time.Format(time.RFC3339), who, e.Act, e.Result, e.Error)
+			}
+			return w.Flush()
+		},
+	}
+	a.jsonFlag(cmd)
+	cmd.AddCommand(&cobra.Command{
+		Use:   "verify [tenant]",
+		Short: "Check that no record was changed or cut; prints the last hash, to be kept elsewhere",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			n, head, err := h.VerifyAudit(optional(args))
+			if err != nil {
+				return fmt.Errorf("the audit record does not hold: %w", err)
+			}
+			fmt.Fprintf(a.Out, "%d records hold, the last is %s\n", n, head)
+			return nil
+		},
+	})
+	return cmd
+}
+
+func optional(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}

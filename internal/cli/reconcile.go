@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) reconcileCommand() *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "reconcile",
+		Short: "Bring everything to what specs and states say: after a reboot, a crash, a flushed firewall",
+		Long: `Bring everything to what specs and states say.
+
+Starts what should run, sweeps TAPs, cgroups, sockets, containers and files
+that belong to nobody, restores the network, and reports every act. Tenants on
+which another command is at work are left to it.`,
+		Args: exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			acts, err := h.Reconcile(cmd.Context(), dryRun)
+			if a.json {
+				if printErr := a.printJSON(acts); printErr != nil {
+					return printErr
+				}
+				return err
+			}
+			for _, act := range acts {
+				fmt.Fprintln(a.Out, act)
+			}
+			if len(acts) == 0 && err == nil {
+				fmt.Fprintln(a.Out, "everything is as it should be")
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, do nothing")
+	a.jsonFlag(cmd)
+	return cmd
+}

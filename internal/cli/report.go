@@ -1,0 +1,102 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitState       = 4
+	exitHost        = 5
+	exitInterrupted = 130
+)
+
+// usageError is a command line that makes no sense.
+type usageError struct{ msg, hint string }
+
+func (e *usageError) Error() string { return e.msg }
+
+// remoteExit hands on the exit code of a command in the guest.
+type remoteExit struct{ code int }
+
+func (e *remoteExit) Error() string { return fmt.Sprintf("the remote command ended with %d", e.code) }
+
+// report prints err and its hint and says which exit code it means. It is the
+// only place that maps errors to exit codes.
+func (a *app) report(ctx context.Context, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	var remote *remoteExit
+	if errors.As(err, &remote) {
+		return remote.code
+	}
+	code, hint := classify(err)
+	if ctx.Err() != nil {
+		code, hint = exitInterrupted, "nothing is lost: the same command goes on from here"
+	}
+	var failed *build.Error
+	if errors.As(err, &failed) && failed.Log != "" {
+		fmt.Fprintf(a.Err, "%s\n", failed.Log)
+	}
+	fmt.Fprintf(a.Err, "mvm: %v\n", err)
+	if hint != "" {
+		fmt.Fprintf(a.Err, "hint: %s\n", hint)
+	}
+	return code
+}
+
+func classify(err error) (code int, hint string) {
+	var (
+		usage   *usageError
+		input   *tenant.InputError
+		busy    *store.BusyError
+		damaged *store.DamagedError
+		life    *lifecycle.Error
+		built   *build.Error
+		start   *supervisor.StartError
+	)
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage, usage.hint
+	case errors.As(err, &input):
+		return exitUsage, input.Hint
+	case errors.Is(err, store.ErrNotFound):
+		return exitNotFound, "mvm tenant list shows the tenants"
+	case errors.As(err, &busy):
+		return exitState, "try again later, or give it longer with --wait 10m"
+	case errors.As(err, &damaged):
+		return exitFailed, "restore the file from a backup, or destroy the tenant: its data volume is kept"
+	case errors.As(err, &life):
+		return kindCode(life), life.Hint
+	case errors.As(err, &built):
+		return kindCode(built), built.Hint
+	case errors.As(err, &start):
+		return exitFailed, start.Hint
+	}
+	return exitFailed, ""
+}
+
+func kindCode(err error) int {
+	switch {
+	case errors.Is(err, build.ErrInput):
+		return exitUsage
+	case errors.Is(err, lifecycle.ErrState):
+		return exitState
+	case errors.Is(err, lifecycle.ErrHost), errors.Is(err, build.ErrHost):
+		return exitHost
+	}
+	return exitFailed
+}

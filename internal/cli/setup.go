@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/lifecycle"
+)
+
+func (a *app) setupCommand() *cobra.Command {
+	var opts lifecycle.SetupOptions
+	cmd := &cobra.Command{
+		Use:   "setup",
+		Short: "Check this host and decide the tier that tenants run on",
+		Long: `Check this host and decide the tier that tenants run on.
+
+kvm runs guests with Firecracker on hardware virtualisation: the isolation
+boundary that mvm is made for. software runs them with QEMU's emulation where a
+host has no usable KVM; it has to be asked for.`,
+		Example: "  mvm setup\n  mvm setup --tier software",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			done, err := h.Setup(cmd.Context(), opts)
+			if err != nil {
+				return fmt.Errorf("cannot set up this host: %w", err)
+			}
+			fmt.Fprintf(a.Out, "tier %s (%s): %s\n", done.Tier, done.VMM, done.Reason)
+			if done.Already {
+				a.note("nothing to do: it was decided so before")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&opts.Tier, "tier", "", "kvm or software (default: kvm, which must be possible)")
+	return cmd
+}

@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/lifecycle"
+)
+
+func (a *app) tenantBuild() *cobra.Command {
+	var opts lifecycle.BuildOptions
+	cmd := &cobra.Command{
+		Use:   "build <id>",
+		Short: "Build a tenant's guest from its flake, in a throw-away container",
+		Example: `  mvm tenant build acme
+  mvm tenant build acme --offline --check`,
+		Args: exactArgs(1, "one tenant id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			opts.Progress = a.showBuild
+			manifest, result, err := h.Build(cmd.Context(), args[0], opts)
+			if err != nil {
+				return fmt.Errorf("cannot build tenant %s: %w", args[0], err)
+			}
+			for _, w := range result.Warnings {
+				a.note("warning: %s", w)
+			}
+			if result.UpToDate {
+				fmt.Fprintf(a.Out, "tenant %s is up to date: image %.12s\n", args[0], manifest.Image)
+				return nil
+			}
+			fmt.Fprintf(a.Out, "tenant %s built in %s: image %.12s\n", args[0], seconds(result.Elapsed), manifest.Image)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&opts.Engine, "engine", "", "container engine: docker, nerdctl or podman (default: build.engine, else the first that answers)")
+	f.BoolVar(&opts.Offline, "offline", false, "build without network")
+	f.BoolVar(&opts.Force, "force", false, "build even if nothing changed")
+	f.BoolVar(&opts.Check, "check", false, "build twice and compare bit for bit")
+	f.BoolVar(&opts.RequireLock, "require-lock", false, "refuse a flake without a complete flake.lock")
+	f.BoolVar(&opts.NoSandbox, "no-sandbox", false, "give up Nix's own sandbox: builders then share the container with one another")
+	return cmd
+}
+
+// showBuild prints what a build does, a line for each thing worth one.
+func (a *app) showBuild(e build.Event) {
+	switch e.Kind {
+	case build.Entered:
+		a.note("  %-10s %6.1f s", e.Phase, e.Elapsed.Seconds())
+	case build.Step:
+		a.note("    %s", e.Text)
+	}
+}

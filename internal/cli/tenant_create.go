@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+func (a *app) tenantCreate() *cobra.Command {
+	var (
+		spec tenant.Spec
+		opts lifecycle.CreateOptions
+		wait time.Duration
+	)
+	cmd := &cobra.Command{
+		Use:   "create <id>",
+		Short: "Create a tenant: its keys, its address and its data volume",
+		Example: `  mvm tenant create acme --flake ./nix/debian --profile minimal --cpus 2 --mem 512
+  mvm tenant create web --flake github:example/guests --egress allow:198.51.100.0/24:tcp/443`,
+		Args: exactArgs(1, "one tenant id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec.SchemaVersion, spec.TenantID = tenant.SchemaVersion, args[0]
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			applyWait(h, wait)
+			if opts.Dir, err = os.Getwd(); err != nil {
+				return err
+			}
+			done, err := h.Create(cmd.Context(), spec, opts)
+			if err != nil {
+				return fmt.Errorf("cannot create tenant %s: %w", args[0], err)
+			}
+			if done.Already {
+				fmt.Fprintf(a.Out, "tenant %s exists already, with these values\n", args[0])
+				return nil
+			}
+			fmt.Fprintf(a.Out, "tenant %s created: %s, %s\n", args[0], done.State.Net.IP, done.State.Net.TAP)
+			if done.Adopted != "" {
+				a.note("its data volume is the retained %s", done.Adopted)
+			}
+			if len(done.Retained) > 0 {
+				a.note("retained data volumes of earlier tenants of this id: %s (--adopt-volumes takes the newest)", strings.Join(done.Retained, ", "))
+			}
+			return nil
+		},
+	}
+	specFlags(cmd, &spec)
+	cmd.Flags().BoolVar(&opts.AdoptVolumes, "adopt-volumes", false, "take the data volume that destroying an earlier tenant of this id kept")
+	waitFlag(cmd, &wait)
+	return cmd
+}

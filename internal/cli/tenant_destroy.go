@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/auser/mvm/internal/lifecycle"
+)
+
+func (a *app) tenantDestroy() *cobra.Command {
+	var (
+		opts lifecycle.DestroyOptions
+		yes  bool
+		wait time.Duration
+	)
+	cmd := &cobra.Command{
+		Use:   "destroy <id>",
+		Short: "Stop a tenant and remove it; its data volume is kept aside unless told otherwise",
+		Example: `  mvm tenant destroy acme
+  mvm tenant destroy acme --wipe-volumes --yes`,
+		Args: exactArgs(1, "one tenant id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			applyWait(h, wait)
+			what := fmt.Sprintf("Destroy tenant %s", args[0])
+			if opts.WipeVolumes {
+				what += " and wipe its data volume"
+			}
+			if err := a.confirm(what, yes); err != nil {
+				return err
+			}
+			done, err := h.Destroy(cmd.Context(), args[0], opts)
+			if err != nil {
+				return fmt.Errorf("cannot destroy tenant %s: %w", args[0], err)
+			}
+			switch {
+			case done.Already:
+				fmt.Fprintf(a.Out, "tenant %s was destroyed already\n", args[0])
+			case done.Retained != "":
+				fmt.Fprintf(a.Out, "tenant %s destroyed; its data volume is kept as %s\n", args[0], done.Retained)
+			default:
+				fmt.Fprintf(a.Out, "tenant %s destroyed\n", args[0])
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&opts.WipeVolumes, "wipe-volumes", false, "remove the data volume, too")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	waitFlag(cmd, &wait)
+	return cmd
+}
+
+// confirm asks on a terminal; elsewhere what destroys needs --yes.
+func (a *app) confirm(what string, yes bool) error {
+	if yes {
+		return nil
+	}
+	if !term.IsTerminal(int(a.In.Fd())) {
+		return &usageError{msg: strings.ToLower(what[:1]) + what[1:] + ": nobody is there to ask", hint: "say --yes"}
+	}
+	fmt.Fprintf(a.Err, "%s? [y/N] ", what)
+	answer, err := bufio.NewReader(a.In).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("cannot read the answer: %w", err)
+	}
+	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		return &usageError{msg: "not confirmed, nothing was done"}
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/supervisor"
+)
+
+func (a *app) tenantRun() *cobra.Command {
+	var (
+		opts lifecycle.RunOptions
+		wait time.Duration
+	)
+	cmd := &cobra.Command{
+		Use:   "run <id>",
+		Short: "Start a tenant's microVM and wait until the guest answers on SSH",
+		Long: `Start a tenant's microVM and wait until the guest answers on SSH.
+
+Ctrl-C while waiting for the guest stops the waiting, not the guest.`,
+		Example: "  mvm tenant run acme\n  mvm tenant run acme --no-wait",
+		Args:    exactArgs(1, "one tenant id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			applyWait(h, wait)
+			opts.Progress = a.showStep
+			done, err := h.Run(cmd.Context(), args[0], opts)
+			if err != nil {
+				return fmt.Errorf("cannot run tenant %s: %w", args[0], err)
+			}
+			switch {
+			case done.Already:
+				fmt.Fprintf(a.Out, "tenant %s runs already: %s\n", args[0], done.State.Net.IP)
+			case opts.NoWait:
+				fmt.Fprintf(a.Out, "tenant %s started: %s, %s tier\n", args[0], done.State.Net.IP, done.State.Tier)
+			default:
+				fmt.Fprintf(a.Out, "tenant %s runs: %s, %s tier, answers on SSH after %s\n", args[0], done.State.Net.IP, done.State.Tier, seconds(done.Ready))
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&opts.NoWait, "no-wait", false, "return as soon as the VMM runs")
+	f.DurationVar(&opts.Timeout, "timeout", 0, "how long to wait for the guest (default: limits.ssh_timeout_sec)")
+	waitFlag(cmd, &wait)
+	return cmd
+}
+
+// showStep prints one finished step of a start.
+func (a *app) showStep(p supervisor.Progress) {
+	if p.Note != "" {
+		a.note("  %s", p.Note)
+	}
+	if p.Step != "" {
+		a.note("  %-10s %7.1f ms", p.Step, float64(p.Took.Microseconds())/1000)
+	}
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/lifecycle"
+)
+
+// shown is what show prints as JSON.
+type shown struct {
+	lifecycle.Status
+	Differs  []string        `json:"differs,omitempty"` // between the spec and what runs
+	Manifest *build.Manifest `json:"manifest,omitempty"`
+}
+
+func (a *app) tenantShow() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show <id>",
+		Short: "Print a tenant's spec, its state as observed now, and what its guest was built from",
+		Args:  exactArgs(1, "one tenant id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			status, err := h.Observe(args[0])
+			if err != nil {
+				return err
+			}
+			s := shown{Status: status}
+			if status.Running {
+				s.Differs = lifecycle.SpecDiff(status.State.Spec, status.Spec)
+			}
+			if s.Manifest, err = h.Manifest(args[0]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			if a.json {
+				return a.printJSON(s)
+			}
+			return a.printTenant(s)
+		},
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) printTenant(s shown) error {
+	w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
+	row := func(name string, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+	}
+	row("tenant", "%s", s.ID)
+	row("state", "%s", s.Phase)
+	if s.Reason != "" {
+		row("reason", "%s", s.Reason)
+	}
+	row("flake", "%s", s.Spec.FlakeRef)
+	row("profile", "%s", s.Spec.Profile)
+	row("resources", "%d vCPU, %d MiB memory, %d MiB data", s.Spec.VCPUs, s.Spec.MemMiB, s.Spec.DataMiB)
+	row("egress", "%s", s.Spec.Egress)
+	row("restart", "%s", s.Spec.Restart)
+	row("network", "%s (%s) on %s, %s", s.State.Net.IP, s.State.Net.MAC, s.State.Net.TAP, s.State.Net.Bridge)
+	if s.Running {
+		row("vmm", "%s, process %d, %s tier", s.State.VMM, s.State.FirecrackerPID, s.State.Tier)
+	}
+	for _, d := range s.Differs {
+		row("from the next run on", "%s", d)
+	}
+	if m := s.Manifest; m != nil {
+		row("image", "%s", m.Image)
+		row("source", "%s %s", m.Source.URL, m.Source.NARHash)
+		row("lock", "%s", m.Source.LockHash)
+		for _, o := range m.Outputs {
+			row(o.Attr, "%s %s", o.StorePath, o.NARHash)
+		}
+		for _, f := range m.Artifacts {
+			row(f.Name, "sha256 %s, %d bytes", f.SHA256, f.Size)
+		}
+	}
+	return w.Flush()
+}

@@ -1,0 +1,305 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/network/ipam"
+	"github.com/auser/mvm/internal/ssh"
+	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/volume"
+)
+
+// CreateOptions is what create needs to know beside the spec.
+type CreateOptions struct {
+	Dir          string // the working directory, to which a relative flake reference refers
+	AdoptVolumes bool   // take the data volume that an earlier destroy kept
+}
+
+// Created is what create did.
+type Created struct {
+	State    tenant.State
+	Already  bool     // it was there, with this very spec
+	Retained []string // kept data volumes of earlier tenants of this id
+	Adopted  string   // the one that was taken
+}
+
+// Create makes the tenant: its keys, its place in the network and its data
+// volume. The spec is written last; without it there is no tenant, and the
+// next create or destroy of this id takes over what is there.
+func (h *Host) Create(ctx context.Context, spec tenant.Spec, o CreateOptions) (Created, error) {
+	if err := spec.Validate(); err != nil {
+		return Created{}, err
+	}
+	ref, err := absFlake(spec.FlakeRef, o.Dir)
+	if err != nil {
+		return Created{}, err
+	}
+	spec.FlakeRef = ref
+	lock, err := h.Store.LockTenant(ctx, spec.TenantID, h.Wait)
+	if err != nil {
+		return Created{}, err
+	}
+	defer lock.Unlock()
+	if h.Store.Exists(spec.TenantID) {
+		return h.createdBefore(spec)
+	}
+	done, err := h.create(ctx, spec, o)
+	return done, h.record(spec.TenantID, "create", map[string]any{"spec": spec}, err)
+}
+
+// absFlake makes a local reference independent of the working directory and
+// checks that there is a flake.
+func absFlake(ref, dir string) (string, error) {
+	abs, err := build.AbsRef(ref, dir)
+	if err != nil || !filepath.IsAbs(abs) {
+		return abs, err
+	}
+	for _, name := range []string{"flake.nix", "nix/flake.nix"} {
+		if _, err := os.Stat(filepath.Join(abs, name)); err == nil {
+			return abs, nil
+		}
+	}
+	return "", &tenant.InputError{
+		Msg:  fmt.Sprintf("%s holds neither flake.nix nor nix/flake.nix", abs),
+		Hint: "name the folder of a flake with --flake",
+	}
+}
+
+// createdBefore makes the second create of the same spec succeed and that of
+// another one fail with the differences.
+func (h *Host) createdBefore(spec tenant.Spec) (Created, error) {
+	have, err := h.Store.LoadSpec(spec.TenantID)
+	if err != nil {
+		return Created{}, err
+	}
+	if diff := SpecDiff(have, spec); len(diff) > 0 {
+		return Created{}, &Error{
+			Kind: ErrState,
+			Msg:  fmt.Sprintf("tenant %s exists with other values: %s", spec.TenantID, strings.Join(diff, ", ")),
+			Hint: fmt.Sprintf("change it with mvm tenant set %s, or destroy it first", spec.TenantID),
+		}
+	}
+	state, err := h.Store.LoadState(spec.TenantID)
+	return Created{State: state, Already: true}, err
+}
+
+func (h *Host) create(ctx context.Context, spec tenant.Spec, o CreateOptions) (done Created, err error) {
+	t := h.Store.Tenant(spec.TenantID)
+	retained, err := h.Retained(spec.TenantID)
+	if err != nil {
+		return done, err
+	}
+	if o.AdoptVolumes && len(retained) == 0 {
+		return done, &tenant.InputError{Msg: fmt.Sprintf("no data volume of a tenant %s is retained", spec.TenantID), Hint: "leave out --adopt-volumes"}
+	}
+	for _, dir := range []string{t.Dir, t.VolumesDir(), t.ArtifactsDir(), t.RuntimeDir(), t.LogsDir(), t.MetricsDir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return done, fmt.Errorf("cannot make the tenant's folder: %w", err)
+		}
+	}
+	if err := ssh.Ensure(t.SSHDir(), spec.TenantID); err != nil {
+		return done, err
+	}
+	place, err := h.lease(ctx, spec.TenantID)
+	if err != nil {
+		return done, err
+	}
+	if o.AdoptVolumes {
+		newest := retained[len(retained)-1]
+		if err := h.adopt(newest, t, place.uid); err != nil {
+			return done, err
+		}
+		done.Adopted = newest
+		retained = retained[:len(retained)-1]
+	}
+	if _, err := volume.CreateData(ctx, t.DataVolume(), spec.DataMiB, place.uid, place.uid); err != nil {
+		return done, err
+	}
+	now := time.Now().UTC()
+	done.State = tenant.State{
+		SchemaVersion: tenant.SchemaVersion, Spec: spec, Net: place.net, UID: place.uid,
+		CreatedAt: now, Phase: tenant.Created, Since: now,
+	}
+	if err := h.Store.CreateState(spec.TenantID, done.State); err != nil {
+		return done, err
+	}
+	done.Retained = retained
+	return done, h.Store.SaveSpec(spec)
+}
+
+// place is what a tenant's address decides.
+type place struct {
+	net tenant.Net
+	uid int
+}
+
+// lease gives the tenant an address and everything that follows from it.
+func (h *Host) lease(ctx context.Context, id string) (place, error) {
+	lock, err := h.Store.LockHost(ctx)
+	if err != nil {
+		return place{}, err
+	}
+	defer lock.Unlock()
+	leases, err := h.leases()
+	if err != nil {
+		return place{}, err
+	}
+	ip, changed, err := leases.Lease(id)
+	if err != nil {
+		return place{}, err
+	}
+	if err := h.checkNames(id, slices.Sorted(maps.Keys(leases.Leases()))); err != nil {
+		return place{}, err
+	}
+	if changed {
+		if err := h.saveLeases(leases); err != nil {
+			return place{}, err
+		}
+	}
+	gateway := h.subnet()
+	index, err := ipam.Index(gateway, ip)
+	if err != nil {
+		return place{}, err
+	}
+	return place{
+		uid: h.Config.Limits.UIDBase + index,
+		net: tenant.Net{
+			IP: ip.String(), Gateway: gateway.Addr().String(), CIDR: gateway.Masked().String(),
+			MAC: tenant.MAC(h.Store.Scope, id).String(), TAP: tenant.TapName(h.Store.Scope, id),
+			Bridge: supervisor.NetworkConfig(h.Store, h.Config).BridgeOf(ip),
+		},
+	}, nil
+}
+
+// checkNames refuses an id whose derived names collide with another tenant's.
+// The hashes are long enough that nobody should ever see this.
+func (h *Host) checkNames(id string, others []string) error {
+	for _, other := range others {
+		if other == id {
+			continue
+		}
+		if tenant.TapName(h.Store.Scope, id) == tenant.TapName(h.Store.Scope, other) ||
+			tenant.MAC(h.Store.Scope, id).String() == tenant.MAC(h.Store.Scope, other).String() ||
+			tenant.ShortHash(id) == tenant.ShortHash(other) {
+			return &tenant.InputError{Msg: fmt.Sprintf("the names derived from %s are those of tenant %s", id, other), Hint: "choose another id"}
+		}
+	}
+	return nil
+}
+
+// adopt makes a retained folder of volumes the tenant's own, in one step.
+func (h *Host) adopt(name string, t store.Tenant, uid int) error {
+	from := filepath.Join(h.Store.RetainedDir(), name)
+	if err := os.Chown(filepath.Join(from, filepath.Base(t.DataVolume())), uid, uid); err != nil {
+		return fmt.Errorf("cannot adopt the data volume: %w", err)
+	}
+	if err := os.Rename(from, t.VolumesDir()); err != nil { // over the empty one
+		return fmt.Errorf("cannot adopt the data volume: %w", err)
+	}
+	return store.SyncDir(h.Store.RetainedDir())
+}
+
+// Retained lists the data volumes that destroying tenants of this id kept, by
+// the names of their folders, oldest first; with an empty id those of all.
+func (h *Host) Retained(id string) ([]string, error) {
+	entries, err := os.ReadDir(h.Store.RetainedDir())
+	if err != nil {
+		return nil, fmt.Errorf("cannot list retained volumes: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if owner, _, ok := cutLast(e.Name(), "-"); ok && (id == "" || owner == id) {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// cutLast cuts s around the last sep.
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// SpecDiff names the fields in which two specs differ, as "vcpus 1, not 2".
+func SpecDiff(have, want tenant.Spec) []string {
+	var diff []string
+	add := func(field string, a, b any) {
+		if a != b {
+			diff = append(diff, fmt.Sprintf("%s %v, not %v", field, a, b))
+		}
+	}
+	add("flake_ref", have.FlakeRef, want.FlakeRef)
+	add("profile", have.Profile, want.Profile)
+	add("vcpus", have.VCPUs, want.VCPUs)
+	add("mem_mib", have.MemMiB, want.MemMiB)
+	add("data_mib", have.DataMiB, want.DataMiB)
+	add("egress", have.Egress, want.Egress)
+	add("restart", have.Restart, want.Restart)
+	return diff
+}
+
+// leases reads the registry of addresses. One that is damaged is rebuilt from
+// the tenants' states. The caller holds the host lock.
+func (h *Host) leases() (*ipam.Registry, error) {
+	subnet := h.subnet()
+	leases, err := ipam.Load(h.Store.LeasesFile(), subnet)
+	var damaged *ipam.DamagedError
+	if !errors.As(err, &damaged) {
+		return leases, err
+	}
+	held, err := h.heldAddresses()
+	if err != nil {
+		return nil, err
+	}
+	h.Say("%v: rebuilt from the tenants' states", damaged)
+	return ipam.Rebuild(subnet, held)
+}
+
+// subnet is the gateway's address with the prefix length; config has checked
+// that it is one.
+func (h *Host) subnet() netip.Prefix { return netip.MustParsePrefix(h.Config.Network.Subnet) }
+
+func (h *Host) heldAddresses() (map[string]netip.Addr, error) {
+	ids, err := h.Store.IDs()
+	if err != nil {
+		return nil, err
+	}
+	held := map[string]netip.Addr{}
+	for _, id := range ids {
+		state, err := h.Store.LoadState(id)
+		if err != nil {
+			return nil, fmt.Errorf("cannot rebuild the leases: %w", err)
+		}
+		addr, err := netip.ParseAddr(state.Net.IP)
+		if err != nil {
+			return nil, fmt.Errorf("cannot rebuild the leases: tenant %s has address %q", id, state.Net.IP)
+		}
+		held[id] = addr
+	}
+	return held, nil
+}
+
+func (h *Host) saveLeases(leases *ipam.Registry) error {
+	data, err := leases.Bytes()
+	if err != nil {
+		return err
+	}
+	return store.WriteFile(h.Store.LeasesFile(), data, 0o600)
+}

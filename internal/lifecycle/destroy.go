@@ -1,0 +1,146 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// DestroyOptions is what destroy needs to know.
+type DestroyOptions struct {
+	WipeVolumes bool // remove the data volume instead of keeping it aside
+}
+
+// Destroyed is what destroy did.
+type Destroyed struct {
+	Already  bool
+	Retained string // the kept data volume's folder
+}
+
+// Destroy removes the tenant and everything that bears its name, whether it
+// is whole, half created or half destroyed. Only its audit record and, unless
+// told otherwise, its data volume stay.
+func (h *Host) Destroy(ctx context.Context, id string, o DestroyOptions) (Destroyed, error) {
+	if err := tenant.CheckID(id); err != nil {
+		return Destroyed{}, err
+	}
+	build, err := h.Store.LockBuild(ctx, id, h.Wait)
+	if err != nil {
+		return Destroyed{}, err
+	}
+	defer build.Unlock()
+	lock, err := h.Store.LockTenant(ctx, id, h.Wait)
+	if err != nil {
+		return Destroyed{}, err
+	}
+	defer lock.Unlock()
+	existed, known := h.Store.Exists(id), h.Store.Known(id)
+	leftovers, err := h.hasLeftovers(id)
+	if err != nil {
+		return Destroyed{}, err
+	}
+	switch {
+	case !known && !leftovers:
+		return Destroyed{}, fmt.Errorf("%w: %s", store.ErrNotFound, id)
+	case !existed && !leftovers:
+		return Destroyed{Already: true}, nil
+	}
+	done, err := h.destroy(ctx, id, existed, o)
+	return done, h.record(id, "destroy", map[string]any{"wipe_volumes": o.WipeVolumes, "retained": done.Retained}, err)
+}
+
+func (h *Host) destroy(ctx context.Context, id string, existed bool, o DestroyOptions) (Destroyed, error) {
+	var done Destroyed
+	if existed {
+		if err := h.stopForGood(ctx, id); err != nil {
+			return done, err
+		}
+	}
+	if err := h.sweep(ctx, id); err != nil {
+		return done, err
+	}
+	if !o.WipeVolumes {
+		kept, err := h.retain(id)
+		if err != nil {
+			return done, err
+		}
+		done.Retained = kept
+	}
+	if err := h.removeBuildLeftovers(ctx, id); err != nil {
+		return done, err
+	}
+	if err := h.Store.Remove(id); err != nil {
+		return done, err
+	}
+	return done, h.release(ctx, id)
+}
+
+// stopForGood stops a tenant that is to go. A state that cannot be read does
+// not save it: the supervisor is then swept like any other leftover.
+func (h *Host) stopForGood(ctx context.Context, id string) error {
+	_, err := h.stop(ctx, id, StopOptions{})
+	var damaged *store.DamagedError
+	if errors.As(err, &damaged) {
+		h.Say("  %v", damaged)
+		return nil
+	}
+	return err
+}
+
+// retain moves the data volume aside. The folder appears with the volume in
+// it or not at all.
+func (h *Host) retain(id string) (string, error) {
+	t := h.Store.Tenant(id)
+	if _, err := os.Lstat(t.DataVolume()); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	} else if err != nil {
+		return "", fmt.Errorf("cannot keep the data volume: %w", err)
+	}
+	dir := filepath.Join(h.Store.RetainedDir(), id+"-"+time.Now().UTC().Format("20060102T150405.000Z"))
+	if err := os.Rename(t.VolumesDir(), dir); err != nil {
+		return "", fmt.Errorf("cannot keep the data volume: %w", err)
+	}
+	return dir, store.SyncDir(h.Store.RetainedDir())
+}
+
+// release gives the address back.
+func (h *Host) release(ctx context.Context, id string) error {
+	lock, err := h.Store.LockHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	leases, err := h.leases()
+	if err != nil {
+		return err
+	}
+	if !leases.Release(id) {
+		return nil
+	}
+	return h.saveLeases(leases)
+}
+
+// hasLeftovers says whether anything on disk still bears the tenant's name.
+func (h *Host) hasLeftovers(id string) (bool, error) {
+	t := h.Store.Tenant(id)
+	for _, path := range []string{t.Dir, t.RunDir(), h.Store.BuildDir(id), h.Store.GoneDir(id)} {
+		if _, err := os.Lstat(path); err == nil {
+			return true, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	leases, err := h.leases()
+	if err != nil {
+		return false, err
+	}
+	_, leased := leases.Leases()[id]
+	return leased, nil
+}

@@ -1,0 +1,379 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/cgroup"
+	"github.com/auser/mvm/internal/network"
+	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// Act is one thing that reconcile did, or in a dry run would do.
+type Act struct {
+	Tenant string `json:"tenant,omitempty"`
+	What   string `json:"what"`
+	Error  string `json:"error,omitempty"`
+}
+
+func (a Act) String() string {
+	text := a.What
+	if a.Tenant != "" {
+		text = a.Tenant + ": " + text
+	}
+	if a.Error != "" {
+		text += ": failed: " + a.Error
+	}
+	return text
+}
+
+// reconciler collects the acts of one reconcile.
+type reconciler struct {
+	*Host
+	dryRun bool
+	acts   []Act
+	failed error
+}
+
+// do reports an act and, unless this is a dry run, carries it out. One that
+// fails does not keep the others from being done.
+func (r *reconciler) do(id, what string, act func() error) {
+	a := Act{Tenant: id, What: what}
+	if !r.dryRun {
+		if err := act(); err != nil {
+			a.Error = err.Error()
+			r.failed = errors.Join(r.failed, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	r.acts = append(r.acts, a)
+}
+
+// Reconcile brings everything to what specs and states say: sweeps what
+// belongs to nobody, restores the network and starts what should run. It goes
+// on after a failure and returns all that it did.
+func (h *Host) Reconcile(ctx context.Context, dryRun bool) ([]Act, error) {
+	r := &reconciler{Host: h, dryRun: dryRun}
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"remove what belongs to no tenant", r.leftovers},
+		{"look after the tenants", r.tenants},
+		{"sweep cgroups", r.cgroups},
+		{"sweep sockets", r.sockets},
+		{"release addresses", r.addresses},
+		{"sweep build containers", r.containers},
+		{"restore the network", r.network},
+		{"start what should run", r.starts},
+	} {
+		if err := step.do(ctx); err != nil {
+			r.failed = errors.Join(r.failed, fmt.Errorf("cannot %s: %w", step.what, err))
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(r.acts) > 0 && !dryRun {
+		r.failed = h.record("", "reconcile", map[string]any{"acts": r.acts}, r.failed)
+	}
+	return r.acts, r.failed
+}
+
+// tryLock locks a tenant unless another command is at work on it: then there
+// is nothing for reconcile to do.
+func (r *reconciler) tryLock(ctx context.Context, id string) (*store.Lock, error) {
+	lock, err := r.Store.LockTenant(ctx, id, 0)
+	var busy *store.BusyError
+	if errors.As(err, &busy) {
+		return nil, nil
+	}
+	return lock, err
+}
+
+// leftovers removes folders of a create or destroy that was cut short.
+func (r *reconciler) leftovers(ctx context.Context) error {
+	names, err := r.Store.Leftovers()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		id := strings.TrimPrefix(name, ".gone-")
+		if tenant.CheckID(id) != nil {
+			r.do("", "remove "+name+" from the tenants' folder", func() error { return r.Store.RemoveLeftover(name) })
+			continue
+		}
+		lock, err := r.tryLock(ctx, id)
+		if err != nil {
+			return err
+		}
+		if lock == nil {
+			continue
+		}
+		if !r.Store.Exists(id) {
+			r.do(id, "remove what a create or destroy left behind", func() error {
+				_, err := r.destroy(ctx, id, false, DestroyOptions{})
+				return err
+			})
+		}
+		lock.Unlock()
+	}
+	return nil
+}
+
+// tenants sweeps after supervisors that ended without tidying up.
+func (r *reconciler) tenants(ctx context.Context) error {
+	ids, err := r.Store.IDs()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := r.tenant(ctx, id); err != nil {
+			r.acts = append(r.acts, Act{Tenant: id, What: "look at it", Error: err.Error()})
+			r.failed = errors.Join(r.failed, err)
+		}
+	}
+	return nil
+}
+
+func (r *reconciler) tenant(ctx context.Context, id string) error {
+	state, err := r.Store.LoadState(id)
+	if err != nil {
+		return err
+	}
+	if !live(state.Phase) {
+		return nil
+	}
+	lock, err := r.tryLock(ctx, id)
+	if err != nil || lock == nil {
+		return err
+	}
+	defer lock.Unlock()
+	status, err := r.Observe(id)
+	if err != nil {
+		return err
+	}
+	alive, err := r.Store.SupervisorAlive(id)
+	if err != nil || alive || !live(status.State.Phase) {
+		return err
+	}
+	r.do(id, fmt.Sprintf("sweep after its run (%s)", status.Reason), func() error {
+		if err := r.sweep(ctx, id); err != nil {
+			return err
+		}
+		return r.Store.UpdateState(id, func(s *tenant.State) error {
+			s.Phase, s.Reason, s.Since = status.Phase, status.Reason, time.Now().UTC()
+			s.Running, s.FirecrackerPID, s.FirecrackerStart, s.SupervisorPID, s.SupervisorStart = false, 0, 0, 0, 0
+			return nil
+		})
+	})
+	return nil
+}
+
+// owners maps the short hash of every tenant with a living supervisor, or on
+// which a command is at work, to its id.
+func (r *reconciler) owners(ctx context.Context) (map[string]string, error) {
+	ids, err := r.Store.ActiveIDs()
+	if err != nil {
+		return nil, err
+	}
+	owners := map[string]string{}
+	for _, id := range ids {
+		alive, err := r.Store.SupervisorAlive(id)
+		if err != nil {
+			return nil, err
+		}
+		lock, err := r.tryLock(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if alive || lock == nil {
+			owners[tenant.ShortHash(id)] = id
+		}
+		if lock != nil {
+			lock.Unlock()
+		}
+	}
+	return owners, nil
+}
+
+func (r *reconciler) cgroups(ctx context.Context) error {
+	host, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	parent := supervisor.CgroupParent(r.Store)
+	names, err := host.List(parent)
+	if err != nil {
+		return err
+	}
+	owners, err := r.owners(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, owned := owners[name]; owned {
+			continue
+		}
+		r.do("", "remove the cgroup "+parent+"/"+name, func() error {
+			group, err := host.Group(parent, name)
+			if err != nil {
+				return err
+			}
+			return group.Remove(ctx)
+		})
+	}
+	return nil
+}
+
+func (r *reconciler) sockets(ctx context.Context) error {
+	entries, err := os.ReadDir(r.Store.RunDir)
+	if err != nil {
+		return err
+	}
+	owners, err := r.owners(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, owned := owners[e.Name()]; !owned {
+			path := filepath.Join(r.Store.RunDir, e.Name())
+			r.do("", "remove "+path, func() error { return os.RemoveAll(path) })
+		}
+	}
+	return nil
+}
+
+// addresses releases those of tenants that do not exist.
+func (r *reconciler) addresses(ctx context.Context) error {
+	lock, err := r.Store.LockHost(ctx)
+	if err != nil {
+		return err
+	}
+	leases, err := r.leases()
+	lock.Unlock()
+	if err != nil {
+		return err
+	}
+	for id := range leases.Leases() {
+		if r.Store.Exists(id) {
+			continue
+		}
+		lock, err := r.tryLock(ctx, id)
+		if err != nil {
+			return err
+		}
+		if lock == nil {
+			continue // it is being created or destroyed
+		}
+		if !r.Store.Exists(id) {
+			r.do(id, "release its address", func() error { return r.release(ctx, id) })
+		}
+		lock.Unlock()
+	}
+	return nil
+}
+
+func (r *reconciler) containers(ctx context.Context) error {
+	dirs, err := os.ReadDir(r.Store.BuildsDir())
+	if err != nil || len(dirs) == 0 || r.dryRun {
+		return err
+	}
+	engine, err := r.Engine(ctx, "")
+	if errors.Is(err, build.ErrHost) {
+		return nil // without an engine there are no containers
+	}
+	if err != nil {
+		return err
+	}
+	swept, err := build.SweepContainers(ctx, engine, r.Store.Scope, r.Store.BuildsDir())
+	for _, name := range swept {
+		r.acts = append(r.acts, Act{What: "removed the build container " + name})
+	}
+	return err
+}
+
+// network restores the links and rules of what runs and removes all others.
+func (r *reconciler) network(ctx context.Context) error {
+	lock, err := r.Store.LockNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	owners, err := r.owners(ctx)
+	if err != nil {
+		return err
+	}
+	var eps []network.Endpoint
+	for _, id := range owners {
+		state, err := r.Store.LoadState(id)
+		if err != nil {
+			return err
+		}
+		ep, err := supervisor.Endpoint(state)
+		if err != nil {
+			return err
+		}
+		eps = append(eps, ep)
+	}
+	slices.SortFunc(eps, func(a, b network.Endpoint) int { return a.IP.Compare(b.IP) })
+	restore := network.Reconcile
+	if r.dryRun {
+		restore = network.Check
+	}
+	changes, err := restore(ctx, supervisor.NetworkConfig(r.Store, r.Config), eps)
+	for _, c := range changes {
+		r.acts = append(r.acts, Act{What: c.String()})
+	}
+	return err
+}
+
+// starts runs what should run: what was running when the host went down or
+// its supervisor died, if its restart policy says so.
+func (r *reconciler) starts(ctx context.Context) error {
+	ids, err := r.Store.IDs()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		state, err := r.Store.LoadState(id)
+		if err != nil || live(state.Phase) {
+			continue // reported before, or running
+		}
+		spec, err := r.Store.LoadSpec(id)
+		if err != nil {
+			continue
+		}
+		if policy, err := tenant.ParseRestart(spec.Restart); err != nil || !shouldRun(policy.Mode, state) {
+			continue
+		}
+		r.do(id, "start it", func() error {
+			_, err := r.start(ctx, id, func(supervisor.Progress) {})
+			return err
+		})
+	}
+	return nil
+}
+
+// shouldRun applies the restart policy to a tenant that does not run.
+func shouldRun(mode tenant.RestartMode, s tenant.State) bool {
+	switch mode {
+	case tenant.RestartAlways:
+		return !s.LastStartedAt.IsZero()
+	case tenant.RestartUnlessStopped, tenant.RestartOnFailure:
+		return s.Wanted && !gaveUp(s)
+	}
+	return false
+}
+
+// gaveUp says that the supervisor itself ended the tenant for good, after the
+// restarts that its policy allows.
+func gaveUp(s tenant.State) bool { return s.Phase == tenant.Failed && s.SupervisorPID != 0 }

@@ -1,0 +1,271 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/auser/mvm/internal/proc"
+	"github.com/auser/mvm/internal/ssh"
+	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// RunOptions is what run needs to know.
+type RunOptions struct {
+	NoWait   bool          // return when the VMM runs
+	Timeout  time.Duration // for the guest to answer on SSH; 0: limits.ssh_timeout_sec
+	Progress func(supervisor.Progress)
+}
+
+// Ran is what run did.
+type Ran struct {
+	State   tenant.State
+	Already bool
+	Ready   time.Duration // from the call to the guest's answer
+}
+
+// Run starts the tenant's supervisor and waits until the guest answers.
+func (h *Host) Run(ctx context.Context, id string, o RunOptions) (Ran, error) {
+	began := time.Now()
+	if o.Progress == nil {
+		o.Progress = func(supervisor.Progress) {}
+	}
+	already, err := h.start(ctx, id, o.Progress)
+	if err != nil {
+		return Ran{}, err
+	}
+	if !o.NoWait {
+		if err := h.waitForSSH(ctx, id, o.Timeout); err != nil {
+			return Ran{}, err
+		}
+	}
+	state, err := h.Store.LoadState(id)
+	return Ran{State: state, Already: already, Ready: time.Since(began)}, err
+}
+
+// start brings the VMM up under the tenant's lock.
+func (h *Host) start(ctx context.Context, id string, progress func(supervisor.Progress)) (already bool, err error) {
+	lock, err := h.Store.LockTenant(ctx, id, h.Wait)
+	if err != nil {
+		return false, err
+	}
+	defer lock.Unlock()
+	status, err := h.Observe(id)
+	if err != nil {
+		return false, err
+	}
+	alive, err := h.Store.SupervisorAlive(id)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case alive && (status.Running || status.Phase == tenant.Starting || status.Phase == tenant.Restarting):
+		return true, nil // its supervisor is at it
+	case alive:
+		return false, &Error{
+			Kind: ErrState,
+			Msg:  fmt.Sprintf("it is %s", status.Phase),
+			Hint: fmt.Sprintf("wait for it, or stop it: mvm tenant stop %s", id),
+		}
+	case !status.Built:
+		return false, &Error{Kind: ErrState, Msg: "it is not built", Hint: "mvm tenant build " + id}
+	}
+	if err := h.checkTier(); err != nil {
+		return false, err
+	}
+	if err := h.sweep(ctx, id); err != nil {
+		return false, err
+	}
+	if err := h.wantRunning(ctx, id, status.Spec); err != nil {
+		return false, err
+	}
+	held, err := h.Store.LockSupervisor(ctx, id, h.Wait)
+	if err != nil {
+		return false, err
+	}
+	defer held.Unlock()
+	return false, supervisor.Spawn(ctx, h.Store, id, held, progress)
+}
+
+// wantRunning writes down that the tenant should run before anything runs:
+// whoever finds it half started knows what was meant, and what it takes of the
+// host is taken.
+func (h *Host) wantRunning(ctx context.Context, id string, spec tenant.Spec) error {
+	lock, err := h.Store.LockHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if err := h.checkCapacity(spec); err != nil {
+		return err
+	}
+	boot, err := proc.BootID()
+	if err != nil {
+		return err
+	}
+	if err := h.Store.Activate(id); err != nil {
+		return err
+	}
+	return h.Store.UpdateState(id, func(s *tenant.State) error {
+		if live(s.Phase) { // its supervisor died and could not say so
+			s.Phase = tenant.Stopped
+		}
+		s.Wanted, s.Spec, s.Tier, s.BootID = true, spec, h.Config.Tier, boot
+		s.Restarts = 0
+		return nil
+	})
+}
+
+func (h *Host) waitForSSH(ctx context.Context, id string, timeout time.Duration) error {
+	if timeout == 0 {
+		timeout = time.Duration(h.Config.Limits.SSHTimeoutSec) * time.Second
+	}
+	waitCtx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	state, err := h.Store.LoadState(id)
+	if err != nil {
+		return err
+	}
+	target := h.target(state)
+	retry := time.NewTicker(50 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		err := ssh.Probe(waitCtx, target)
+		if err == nil {
+			return nil
+		}
+		status, obsErr := h.Observe(id)
+		if obsErr != nil {
+			return obsErr
+		}
+		if !status.Running && status.Phase != tenant.Restarting && status.Phase != tenant.Starting {
+			return &Error{Kind: ErrState, Msg: fmt.Sprintf("it ended before it answered on SSH: %s: %s", status.Phase, status.Reason), Hint: "look at its console: mvm tenant logs " + id}
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return fmt.Errorf("stopped waiting for the guest, which goes on starting: %w", ctx.Err())
+		case <-waitCtx.Done():
+			return &Error{Kind: ErrState, Msg: fmt.Sprintf("its VMM runs, but the guest did not answer on SSH within %s: %v", timeout, err), Hint: fmt.Sprintf("look at its console: mvm tenant logs %s; or stop it: mvm tenant stop %s", id, id)}
+		}
+	}
+}
+
+// Target is how to reach a tenant that runs.
+func (h *Host) Target(id string) (ssh.Target, error) {
+	status, err := h.Observe(id)
+	if err != nil {
+		return ssh.Target{}, err
+	}
+	if !status.Running {
+		return ssh.Target{}, &Error{Kind: ErrState, Msg: fmt.Sprintf("it is %s", status.Phase), Hint: "mvm tenant run " + id}
+	}
+	return h.target(status.State), nil
+}
+
+func (h *Host) target(state tenant.State) ssh.Target {
+	t := h.Store.Tenant(state.Spec.TenantID)
+	return ssh.Target{ID: t.ID, Addr: state.Net.IP, Dir: t.SSHDir()}
+}
+
+// StopOptions is what stop needs to know.
+type StopOptions struct {
+	Timeout time.Duration // for the guest; 0: limits.stop_timeout_sec
+	Force   bool          // do not ask the guest
+}
+
+// Stop stops the tenant and returns when nothing of its run is left.
+func (h *Host) Stop(ctx context.Context, id string, o StopOptions) (already bool, err error) {
+	lock, err := h.Store.LockTenant(ctx, id, h.Wait)
+	if err != nil {
+		return false, err
+	}
+	defer lock.Unlock()
+	if err := h.exists(id); err != nil {
+		return false, err
+	}
+	already, err = h.stop(ctx, id, o)
+	if already && err == nil {
+		return true, nil
+	}
+	return already, h.record(id, "stop", nil, err)
+}
+
+// stop is Stop under the caller's lock.
+func (h *Host) stop(ctx context.Context, id string, o StopOptions) (already bool, err error) {
+	if err := h.Store.UpdateState(id, func(s *tenant.State) error { s.Wanted = false; return nil }); err != nil {
+		return false, err
+	}
+	alive, err := h.Store.SupervisorAlive(id)
+	if err != nil {
+		return false, err
+	}
+	if alive {
+		if err := h.askSupervisor(ctx, id, o); err != nil {
+			return false, err
+		}
+	}
+	if err := h.sweep(ctx, id); err != nil {
+		return !alive, err
+	}
+	return !alive, h.Store.UpdateState(id, func(s *tenant.State) error {
+		if live(s.Phase) { // its supervisor died and could not say so
+			s.Phase, s.Reason, s.Since = tenant.Stopped, "swept after its supervisor had ended unexpectedly", time.Now().UTC()
+		}
+		s.Running, s.FirecrackerPID, s.FirecrackerStart, s.SupervisorPID = false, 0, 0, 0
+		return nil
+	})
+}
+
+// askSupervisor has the supervisor stop the guest. One that does not answer is
+// killed; the kernel takes the VMM with it.
+func (h *Host) askSupervisor(ctx context.Context, id string, o StopOptions) error {
+	timeout := o.Timeout
+	if timeout == 0 {
+		timeout = time.Duration(h.Config.Limits.StopTimeoutSec) * time.Second
+	}
+	if o.Force {
+		timeout = 0
+	}
+	stopCtx, cancel := context.WithTimeout(ctx, timeout+supervisorGrace)
+	defer cancel()
+	client := supervisor.Client{Socket: h.Store.Tenant(id).ControlSocket()}
+	err := client.Stop(stopCtx, timeout, func(text string) { h.Say("  %s", text) })
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		h.Say("  the supervisor does not stop it (%v): killing the supervisor", err)
+		if err := h.killSupervisor(ctx, id); err != nil {
+			return err
+		}
+	}
+	// Its lock is free when the last process of its namespace is gone.
+	gone, err := h.Store.LockSupervisor(ctx, id, supervisorGrace)
+	if err != nil {
+		return fmt.Errorf("cannot end the supervisor: %w", err)
+	}
+	gone.Unlock()
+	return nil
+}
+
+// supervisorGrace is how long a supervisor may take to tear down after its
+// guest has ended.
+const supervisorGrace = 20 * time.Second
+
+func (h *Host) killSupervisor(ctx context.Context, id string) error {
+	alive, err := h.Store.SupervisorAlive(id)
+	if err != nil || !alive {
+		return err
+	}
+	state, err := h.Store.LoadState(id)
+	if err != nil {
+		return err
+	}
+	p := proc.ID{PID: state.SupervisorPID, Start: state.SupervisorStart}
+	if !p.Alive() {
+		return &Error{Kind: ErrState, Msg: "its supervisor lives, but its state does not name it", Hint: "end the process that holds " + h.Store.SupervisorLockFile(id)}
+	}
+	return p.Kill()
+}

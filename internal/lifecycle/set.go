@@ -1,0 +1,107 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/auser/mvm/internal/network"
+	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/volume"
+)
+
+// Changed is what set did.
+type Changed struct {
+	Spec tenant.Spec
+	Now  []string // changes that hold already
+	Next []string // changes that take effect at the next run
+	Make []string // changes that take effect at the next build and run
+}
+
+// Set changes the spec. Nothing is changed unless all of it can be.
+func (h *Host) Set(ctx context.Context, id, dir string, change func(*tenant.Spec)) (Changed, error) {
+	lock, err := h.Store.LockTenant(ctx, id, h.Wait)
+	if err != nil {
+		return Changed{}, err
+	}
+	defer lock.Unlock()
+	status, err := h.Observe(id)
+	if err != nil {
+		return Changed{}, err
+	}
+	spec := status.Spec
+	change(&spec)
+	if spec.FlakeRef != status.Spec.FlakeRef {
+		if spec.FlakeRef, err = absFlake(spec.FlakeRef, dir); err != nil {
+			return Changed{}, err
+		}
+	}
+	if err := spec.Validate(); err != nil {
+		return Changed{}, err
+	}
+	done := effects(status, spec)
+	if len(SpecDiff(status.Spec, spec)) == 0 {
+		return done, nil
+	}
+	err = h.apply(ctx, status, spec)
+	return done, h.record(id, "set", map[string]any{"from": status.Spec, "to": spec}, err)
+}
+
+// effects says what of a change takes effect when.
+func effects(s Status, to tenant.Spec) Changed {
+	done := Changed{Spec: to}
+	add := func(list *[]string, field string, from, to any) {
+		if from != to {
+			*list = append(*list, fmt.Sprintf("%s %v → %v", field, from, to))
+		}
+	}
+	next := &done.Now
+	if live(s.Phase) {
+		next = &done.Next
+	}
+	add(next, "vcpus", s.Spec.VCPUs, to.VCPUs)
+	add(next, "mem_mib", s.Spec.MemMiB, to.MemMiB)
+	add(&done.Now, "data_mib", s.Spec.DataMiB, to.DataMiB)
+	add(&done.Now, "egress", s.Spec.Egress, to.Egress)
+	add(&done.Now, "restart", s.Spec.Restart, to.Restart)
+	add(&done.Make, "flake_ref", s.Spec.FlakeRef, to.FlakeRef)
+	add(&done.Make, "profile", s.Spec.Profile, to.Profile)
+	return done
+}
+
+// apply carries out what takes effect at once, around the write of the spec:
+// the disk grows before (a larger disk than the spec says is harmless), the
+// policy changes after (the spec is what reconcile would restore).
+func (h *Host) apply(ctx context.Context, s Status, to tenant.Spec) error {
+	if to.DataMiB != s.Spec.DataMiB {
+		if err := h.growData(ctx, s, to.DataMiB); err != nil {
+			return err
+		}
+	}
+	if err := h.Store.SaveSpec(to); err != nil {
+		return err
+	}
+	if to.Egress == s.Spec.Egress || !live(s.Phase) {
+		return nil
+	}
+	state := s.State
+	state.Spec.Egress = to.Egress
+	ep, err := supervisor.Endpoint(state)
+	if err != nil {
+		return err
+	}
+	if err := network.Update(ctx, supervisor.NetworkConfig(h.Store, h.Config), ep); err != nil {
+		return err
+	}
+	return h.Store.UpdateState(to.TenantID, func(st *tenant.State) error { st.Spec.Egress = to.Egress; return nil })
+}
+
+func (h *Host) growData(ctx context.Context, s Status, mib int) error {
+	if mib < s.Spec.DataMiB {
+		return &tenant.InputError{Msg: fmt.Sprintf("the data volume has %d MiB and cannot shrink", s.Spec.DataMiB), Hint: "export it, destroy the tenant, create it smaller and import"}
+	}
+	if live(s.Phase) {
+		return &Error{Kind: ErrState, Msg: "the data volume cannot grow while the tenant runs", Hint: "mvm tenant stop " + s.ID}
+	}
+	return volume.Grow(ctx, h.Store.Tenant(s.ID).DataVolume(), mib)
+}

@@ -1,0 +1,146 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/config"
+	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/vmm"
+)
+
+// SetupOptions is what setup needs to know.
+type SetupOptions struct {
+	Tier string // kvm or software; empty: kvm, which must be possible
+}
+
+// SetupDone is what setup found and decided.
+type SetupDone struct {
+	Tier    string
+	Reason  string
+	VMM     string // name and version
+	Already bool   // it was decided so before
+}
+
+// Setup checks the host and decides the tier. Emulation is never a silent
+// fallback: who wants it says so.
+func (h *Host) Setup(ctx context.Context, o SetupOptions) (SetupDone, error) {
+	usable, why := vmm.ProbeKVM()
+	c := h.Config
+	switch o.Tier {
+	case "", config.TierKVM:
+		if !usable {
+			return SetupDone{}, &Error{
+				Kind: ErrHost,
+				Msg:  "this host has no usable hardware virtualisation: " + why,
+				Hint: "mvm setup --tier software runs guests by emulation, which is slow and no isolation boundary to rely on",
+			}
+		}
+		c.Tier, c.TierReason = config.TierKVM, why
+	case config.TierSoftware:
+		c.Tier, c.TierReason = config.TierSoftware, "asked for with --tier software; "+why
+	default:
+		return SetupDone{}, &tenant.InputError{Msg: fmt.Sprintf("%q is no tier", o.Tier), Hint: "use kvm or software"}
+	}
+	version, err := h.vmmVersion(ctx, c)
+	if err != nil {
+		return SetupDone{}, err
+	}
+	done := SetupDone{Tier: c.Tier, Reason: c.TierReason, VMM: version, Already: c.Tier == h.Config.Tier && c.TierReason == h.Config.TierReason}
+	if done.Already {
+		return done, nil
+	}
+	if err := h.saveTier(c); err != nil {
+		return done, err
+	}
+	return done, h.record("", "setup", map[string]any{"tier": c.Tier, "reason": c.TierReason, "vmm": version}, nil)
+}
+
+func (h *Host) vmmVersion(ctx context.Context, c config.Config) (string, error) {
+	driver, err := supervisor.Driver(c)
+	if err != nil {
+		return "", &Error{Kind: ErrHost, Msg: err.Error(), Hint: vmmHint(c.Tier)}
+	}
+	version, err := driver.Version(ctx)
+	if err != nil {
+		return "", &Error{Kind: ErrHost, Msg: err.Error(), Hint: vmmHint(c.Tier)}
+	}
+	return driver.Name() + " " + version, nil
+}
+
+func vmmHint(tier string) string {
+	if tier == config.TierSoftware {
+		return "install QEMU: apt-get install qemu-system-x86"
+	}
+	return "install Firecracker and its jailer from a release of github.com/firecracker-microvm/firecracker into /usr/local/bin"
+}
+
+// saveTier writes the decision and leaves the rest of the file to its owner.
+func (h *Host) saveTier(c config.Config) error {
+	data, err := os.ReadFile(h.Store.ConfigFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot read the settings: %w", err)
+	}
+	if err := store.WriteFile(h.Store.ConfigFile(), config.SetTier(data, c.Tier, c.TierReason), 0o600); err != nil {
+		return err
+	}
+	h.Config = c
+	return nil
+}
+
+// checkTier refuses to run before setup has decided, or where its decision no
+// longer holds.
+func (h *Host) checkTier() error {
+	switch h.Config.Tier {
+	case "":
+		return &Error{Kind: ErrHost, Msg: "this host is not set up", Hint: "mvm setup"}
+	case config.TierKVM:
+		if usable, why := vmm.ProbeKVM(); !usable {
+			return &Error{Kind: ErrHost, Msg: "this host was set up for KVM, which is not usable now: " + why, Hint: "mvm doctor says more; mvm setup decides anew"}
+		}
+	}
+	return nil
+}
+
+// checkCapacity refuses what the host cannot hold beside what runs or is being
+// started. The caller holds the host lock, so that two starts do not both find
+// the last free place.
+func (h *Host) checkCapacity(spec tenant.Spec) error {
+	var taken []vmm.Demand
+	ids, err := h.Store.ActiveIDs()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		s, err := h.Observe(id)
+		if err != nil {
+			h.Say("  not counted: %v", err)
+			continue
+		}
+		if id != spec.TenantID && (live(s.Phase) || s.State.Wanted) {
+			taken = append(taken, h.demand(s.State.Spec))
+		}
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return fmt.Errorf("cannot tell how much memory the host has: %w", err)
+	}
+	host := vmm.Capacity{CPUs: runtime.NumCPU(), MemMiB: int(uint64(info.Totalram) * uint64(info.Unit) >> 20)}
+	policy := vmm.Policy{CPUOvercommit: h.Config.Limits.CPUOvercommit, MemoryOvercommit: h.Config.Limits.MemoryOvercommit}
+	if err := vmm.Fits(host, policy, taken, h.demand(spec)); err != nil {
+		return &Error{Kind: ErrHost, Msg: err.Error(), Hint: "stop other tenants, or raise limits.cpu_overcommit or limits.memory_overcommit in " + h.Store.ConfigFile()}
+	}
+	return nil
+}
+
+func (h *Host) demand(spec tenant.Spec) vmm.Demand {
+	return vmm.Demand{VCPUs: spec.VCPUs, MemMiB: spec.MemMiB + h.Config.Limits.VMMOverheadMiB}
+}

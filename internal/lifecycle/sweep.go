@@ -1,0 +1,74 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/auser/mvm/internal/cgroup"
+	"github.com/auser/mvm/internal/network"
+	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// sweep takes away what a run of the tenant may have left outside of its
+// folder: processes, TAP and firewall elements, cgroup, sockets. The caller
+// holds the tenant's lock; where a supervisor lives nothing is touched.
+func (h *Host) sweep(ctx context.Context, id string) error {
+	alive, err := h.Store.SupervisorAlive(id)
+	if err != nil {
+		return err
+	}
+	if alive {
+		return fmt.Errorf("cannot sweep %s: its supervisor lives", id)
+	}
+	if err := h.sweepCgroup(ctx, id); err != nil {
+		return err
+	}
+	if err := h.sweepNetwork(ctx, id); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(h.Store.Tenant(id).RunDir()); err != nil {
+		return fmt.Errorf("cannot remove the sockets of %s: %w", id, err)
+	}
+	return nil
+}
+
+// sweepCgroup also ends what still runs in it.
+func (h *Host) sweepCgroup(ctx context.Context, id string) error {
+	groups, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	group, err := groups.Group(supervisor.CgroupParent(h.Store), tenant.ShortHash(id))
+	if err != nil {
+		return err
+	}
+	return group.Remove(ctx)
+}
+
+// sweepNetwork works from the lease, because the state may be unreadable.
+func (h *Host) sweepNetwork(ctx context.Context, id string) error {
+	shared, err := h.Store.ShareNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	defer shared.Unlock()
+	lock, err := h.Store.LockHost(ctx)
+	if err != nil {
+		return err
+	}
+	leases, err := h.leases()
+	lock.Unlock()
+	if err != nil {
+		return err
+	}
+	ip, leased := leases.Leases()[id]
+	if !leased {
+		return nil // without an address nothing was ever attached
+	}
+	return network.Detach(ctx, supervisor.NetworkConfig(h.Store, h.Config), network.Endpoint{
+		TAP: tenant.TapName(h.Store.Scope, id), MAC: tenant.MAC(h.Store.Scope, id), IP: ip,
+		Policy: network.Policy{Mode: network.None}, // whatever it was, it goes
+	})
+}

@@ -1,0 +1,337 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/cgroup"
+	"github.com/auser/mvm/internal/fcconfig"
+	"github.com/auser/mvm/internal/network"
+	"github.com/auser/mvm/internal/ssh"
+	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/vmm"
+	"github.com/auser/mvm/internal/vmm/jail"
+	"github.com/auser/mvm/internal/volume"
+)
+
+// launch is one run of the VM while it is put together.
+type launch struct {
+	*supervisor
+	state    tenant.State
+	manifest build.Manifest
+	driver   vmm.Driver
+	version  string // of the VMM
+	base     fcconfig.Base
+	config   fcconfig.Config
+	cgroup   *cgroup.Group
+	jail     string // its root
+	vm       vmm.VM
+	detail   map[string]any // for the audit record
+}
+
+// bringUp makes everything that has the VM's lifetime, in this order. What it
+// made is taken away by s.down, also after a failure.
+func (s *supervisor) bringUp(ctx context.Context) (*launch, error) {
+	l := &launch{supervisor: s, jail: jail.Root(s.t.JailDir(), tenant.ShortHash(s.t.ID))}
+	s.down.Clear()
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"state", l.load},
+		{"verify", l.verify},
+		{"network", l.attachNetwork},
+		{"data", l.prepareData},
+		{"config", l.writeConfig},
+		{"jail", l.makeJail},
+		{"secrets", l.makeSecrets},
+		{"cgroup", l.makeCgroup},
+		{"vmm", l.startVMM},
+	} {
+		began := time.Now()
+		if err := step.do(ctx); err != nil {
+			return l, err
+		}
+		s.tell(Progress{Step: step.name, Start: began, Took: time.Since(began)})
+	}
+	return l, nil
+}
+
+// load reads what this run is to be.
+func (l *launch) load(ctx context.Context) error {
+	var err error
+	if l.state, err = l.store.LoadState(l.t.ID); err != nil {
+		return err
+	}
+	if l.state.Spec, err = l.store.LoadSpec(l.t.ID); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(l.t.Manifest())
+	if err != nil {
+		return fmt.Errorf("cannot read the manifest: %w", err)
+	}
+	if have := store.SHA256(data); have != l.state.Artifacts.ManifestSHA256 {
+		return &changedError{fmt.Sprintf("the manifest %s was changed since the build", l.t.Manifest()), l.t.ID}
+	}
+	if l.manifest, err = build.DecodeManifest(data); err != nil {
+		return err
+	}
+	if l.driver, err = Driver(l.supervisor.config); err != nil {
+		return err
+	}
+	if l.version, err = l.driver.Version(ctx); err != nil {
+		return err
+	}
+	l.version = l.driver.Name() + " " + l.version
+	l.detail = map[string]any{
+		"vmm": l.version, "tier": l.supervisor.config.Tier, "spec": l.state.Spec,
+		"image": l.manifest.Image, "artifacts": l.manifest.Artifacts, "manifest_sha256": l.state.Artifacts.ManifestSHA256,
+		"flake_lock_hash": l.manifest.Source.LockHash, "source_nar_hash": l.manifest.Source.NARHash, "nix_store_paths": l.manifest.StorePaths(),
+	}
+	return nil
+}
+
+// changedError refuses artifacts that are not what was built.
+type changedError struct{ msg, id string }
+
+func (e *changedError) Error() string { return e.msg }
+
+// Advice is the hint that goes with the error.
+func (e *changedError) Advice() string {
+	return "find out who changed it; mvm tenant build --force " + e.id + " builds it anew"
+}
+
+// verify refuses artifacts that changed since the build.
+func (l *launch) verify(context.Context) error {
+	err := build.Verify(l.manifest, l.store.ImagesDir(), build.VerifyQuick)
+	if errors.Is(err, build.ErrChanged) {
+		return &changedError{err.Error(), l.t.ID}
+	}
+	return err
+}
+
+func (l *launch) attachNetwork(ctx context.Context) error {
+	cfg := NetworkConfig(l.store, l.supervisor.config)
+	ep, err := Endpoint(l.state)
+	if err != nil {
+		return err
+	}
+	l.down.Push("detach the network", func(ctx context.Context) error {
+		return l.underHostLock(ctx, func() error { return network.Detach(ctx, cfg, ep) })
+	})
+	return l.underHostLock(ctx, func() error {
+		changes, err := network.Attach(ctx, cfg, ep)
+		for _, c := range changes {
+			l.log.Info("network", "change", c.String())
+		}
+		return err
+	})
+}
+
+func (l *launch) underHostLock(ctx context.Context, do func() error) error {
+	lock, err := l.store.LockHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return do()
+}
+
+func (l *launch) prepareData(ctx context.Context) error {
+	report, err := volume.PrepareData(ctx, l.t.DataVolume())
+	if err != nil {
+		return err
+	}
+	lock, err := volume.Lock(l.t.DataVolume()) // no VMM takes one itself
+	if err != nil {
+		return err
+	}
+	l.down.Push("unlock the data volume", func(context.Context) error { return lock.Close() })
+	if report.Note != "" {
+		l.tell(Progress{Note: report.Note})
+		l.log.Info("data volume", "note", report.Note)
+	}
+	return nil
+}
+
+// writeConfig merges the flake's base configuration with this run's values.
+func (l *launch) writeConfig(context.Context) error {
+	data, err := os.ReadFile(l.state.Artifacts.FCBaseConfig)
+	if err != nil {
+		return fmt.Errorf("cannot read the base configuration: %w", err)
+	}
+	if l.base, err = fcconfig.Parse(data); err != nil {
+		return fmt.Errorf("the flake's base configuration is refused: %w", err)
+	}
+	rt, err := l.runtimeValues()
+	if err != nil {
+		return err
+	}
+	if l.config, err = fcconfig.Final(l.base, rt); err != nil {
+		return fmt.Errorf("cannot put the configuration together: %w", err)
+	}
+	return store.WriteFile(l.t.FinalConfig(), l.config.JSON(), 0o600)
+}
+
+func (l *launch) runtimeValues() (fcconfig.Runtime, error) {
+	ip, err := netip.ParseAddr(l.state.Net.IP)
+	if err != nil {
+		return fcconfig.Runtime{}, fmt.Errorf("the state's address %q: %w", l.state.Net.IP, err)
+	}
+	cfg := NetworkConfig(l.store, l.supervisor.config)
+	servers, err := cfg.Resolvers()
+	if err != nil && !errors.Is(err, network.ErrNoResolver) { // a guest without DNS may be what is wanted
+		return fcconfig.Runtime{}, err
+	}
+	rt := fcconfig.Runtime{
+		Kernel: jail.Kernel, Rootfs: jail.Rootfs, Data: jail.Data, Secrets: jail.Secrets,
+		VCPUs: l.state.Spec.VCPUs, MemMiB: l.state.Spec.MemMiB,
+		TAP: l.state.Net.TAP, MAC: l.state.Net.MAC,
+		Boot: fcconfig.BootWords{
+			IP: ip, Gateway: cfg.Gateway(), Bits: cfg.Subnet.Bits(), DNS: servers[:min(len(servers), 2)],
+			Hostname: l.t.ID, MachineID: tenant.MachineID(l.store.Scope, l.t.ID),
+		},
+	}
+	if l.state.Artifacts.InitrdPath != "" {
+		rt.Initrd = jail.Initrd
+	}
+	return rt, nil
+}
+
+// makeJail puts the VMM's root together in this process's mount namespace.
+func (l *launch) makeJail(ctx context.Context) error {
+	if err := os.RemoveAll(l.t.JailRunDir()); err != nil { // a former run's sockets
+		return fmt.Errorf("cannot clear the jail: %w", err)
+	}
+	if err := os.Mkdir(l.t.JailRunDir(), 0o700); err != nil {
+		return fmt.Errorf("cannot make the jail: %w", err)
+	}
+	if err := os.Chown(l.t.JailRunDir(), l.state.UID, l.state.UID); err != nil {
+		return fmt.Errorf("cannot make the jail: %w", err)
+	}
+	needs, err := l.driver.Needs()
+	if err != nil {
+		return err
+	}
+	l.down.Push("remove the jail", func(context.Context) error { return jail.Remove(l.jail) })
+	return jail.Make(jail.Spec{
+		Root: l.jail, UID: l.state.UID, GID: l.state.UID,
+		Kernel: l.state.Artifacts.KernelPath, Rootfs: l.state.Artifacts.RootfsPath, Initrd: l.state.Artifacts.InitrdPath,
+		Data: l.t.DataVolume(), RunDir: l.t.JailRunDir(), SizeMiB: jailMiB, Needs: needs,
+	})
+}
+
+// jailMiB bounds the jail's tmpfs, which holds the secrets and little else.
+const jailMiB = 64
+
+// makeSecrets writes the secrets' disk into the jail's tmpfs: into memory, and
+// invisible outside of this mount namespace.
+func (l *launch) makeSecrets(ctx context.Context) error {
+	files, err := l.secretFiles()
+	if err != nil {
+		return err
+	}
+	return volume.MakeSecrets(ctx, filepath.Join(l.jail, jail.Secrets), files, l.state.UID, l.state.UID)
+}
+
+func (l *launch) secretFiles() ([]volume.File, error) {
+	var files []volume.File
+	data, err := os.ReadFile(l.t.SecretsFile())
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // none but ssh/
+	case err != nil:
+		return nil, fmt.Errorf("cannot read the secrets: %w", err)
+	default:
+		if files, err = volume.ParseSecrets(data); err != nil {
+			return nil, err
+		}
+	}
+	own, err := ssh.GuestFiles(l.t.SSHDir())
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range own {
+		files = append(files, volume.File{Path: "ssh/" + f.Name, Data: f.Data})
+	}
+	return files, nil
+}
+
+func (l *launch) makeCgroup(ctx context.Context) error {
+	host, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	overhead := max(l.driver.OverheadMiB(l.config), l.supervisor.config.Limits.VMMOverheadMiB)
+	group, err := host.Create(CgroupParent(l.store), tenant.ShortHash(l.t.ID), cgroup.Limits{
+		CPUs:        l.state.Spec.VCPUs,
+		MemoryBytes: uint64(l.state.Spec.MemMiB+overhead) << 20,
+		Pids:        l.state.Spec.VCPUs + l.supervisor.config.Limits.VMMPids,
+	})
+	if err != nil {
+		return err
+	}
+	l.cgroup = group
+	l.down.Push("remove the cgroup", group.Remove)
+	return nil
+}
+
+func (l *launch) startVMM(ctx context.Context) error {
+	log, err := os.OpenFile(l.t.VMMLog(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot open the VMM's log: %w", err)
+	}
+	l.down.Push("close the VMM's log", func(context.Context) error { return log.Close() })
+	vm, err := l.driver.Start(ctx, vmm.Machine{
+		ID: tenant.ShortHash(l.t.ID), UID: l.state.UID, GID: l.state.UID,
+		Jail: l.jail, RunDir: l.t.JailRunDir(), Config: l.config, Cgroup: l.cgroup,
+		Console: l.console, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	l.vm = vm
+	l.down.Push("end the VMM", func(context.Context) error {
+		if err := vm.Kill(); err != nil {
+			return err
+		}
+		<-vm.Done()
+		return nil
+	})
+	return nil
+}
+
+// askGuest asks the guest over SSH, for VMMs without a way of their own.
+func (s *supervisor) askGuest(ctx context.Context) error {
+	state, err := s.store.LoadState(s.t.ID)
+	if err != nil {
+		return err
+	}
+	_, err = ssh.Exec(ctx, ssh.Target{ID: s.t.ID, Addr: state.Net.IP, Dir: s.t.SSHDir()}, "poweroff")
+	if errors.Is(err, ssh.ErrNoStatus) {
+		return nil // it was faster than its answer
+	}
+	return err
+}
+
+// Endpoint is the tenant's place in the network.
+func Endpoint(state tenant.State) (network.Endpoint, error) {
+	mac, err := net.ParseMAC(state.Net.MAC)
+	if err != nil {
+		return network.Endpoint{}, fmt.Errorf("the state's MAC address: %w", err)
+	}
+	ip, err := netip.ParseAddr(state.Net.IP)
+	if err != nil {
+		return network.Endpoint{}, fmt.Errorf("the state's address: %w", err)
+	}
+	policy, err := Policy(state.Spec.Egress)
+	return network.Endpoint{TAP: state.Net.TAP, MAC: mac, IP: ip, UID: state.UID, GID: state.UID, Policy: policy}, err
+}

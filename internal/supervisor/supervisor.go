@@ -1,0 +1,378 @@
+// Package supervisor is the per-tenant process that owns everything with the
+// VM's lifetime: network, disks, jail, cgroup, VMM, console and the policy
+// that decides what follows when the VMM ends.
+//
+// It is the mvm program re-executed, the first process of a PID namespace of
+// its own and alone in its mount namespace. It must not know of commands,
+// flags or people; lifecycle starts it and talks to it through Client.
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/audit"
+	"github.com/auser/mvm/internal/config"
+	"github.com/auser/mvm/internal/proc"
+	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/undo"
+	"github.com/auser/mvm/internal/vmm"
+)
+
+// supervisor is one tenant's.
+type supervisor struct {
+	store  *store.Store
+	config config.Config
+	t      store.Tenant
+	log    *slog.Logger
+
+	progress *os.File // to whoever started this; nil when they have been told all
+	console  *console
+	stops    chan stopRequest
+	done     chan struct{} // closed when everything is gone
+	current  chan vmm.VM   // holds the VM while there is one
+
+	down undo.Stack // takes the current run away
+}
+
+// stopRequest is a client that wants the guest stopped.
+type stopRequest struct {
+	grace time.Duration
+	say   func(string)
+}
+
+// Main is the supervisor's whole life: it returns when the tenant is stopped,
+// or failed for good, and nothing of its run is left.
+func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) error {
+	progress, err := inherit()
+	if err != nil {
+		return err
+	}
+	s := &supervisor{
+		store: st, config: cfg, t: st.Tenant(id), progress: progress,
+		log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		stops: make(chan stopRequest), done: make(chan struct{}), current: make(chan vmm.VM, 1),
+	}
+	if err := s.prepare(); err != nil {
+		s.failStart(err)
+		return err
+	}
+	defer s.console.Close()
+	listener, err := listen(s.t.ControlSocket())
+	if err != nil {
+		s.failStart(err)
+		return err
+	}
+	go serve(listener, s.handle)
+	err = s.live(ctx)
+	close(s.done)
+	return errors.Join(err, listener.Close())
+}
+
+// prepare makes this process what a supervisor is.
+func (s *supervisor) prepare() error {
+	// Without this, mounts made here would appear on the host.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("cannot leave the host's mounts: %w", err)
+	}
+	// When memory runs out, the kernel should end the guest, not the process
+	// that knows what to do about it.
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-900"), 0); err != nil {
+		s.log.Warn("cannot lower the out-of-memory score", "error", err)
+	}
+	var err error
+	s.console, err = openConsole(s.t.ConsoleLog(), int64(s.config.Logs.ConsoleMaxMiB)<<20, s.config.Logs.ConsoleFiles)
+	if err != nil {
+		return err
+	}
+	self, err := proc.Self()
+	if err != nil {
+		return err
+	}
+	return s.store.UpdateState(s.t.ID, func(st *tenant.State) error {
+		st.SupervisorPID, st.SupervisorStart = self.PID, self.Start
+		return nil
+	})
+}
+
+// live runs the VM, again and again as the policy says.
+func (s *supervisor) live(ctx context.Context) error {
+	terminate := make(chan os.Signal, 1)
+	signal.Notify(terminate, unix.SIGTERM)
+	for inARow := 0; ; inARow++ {
+		up, err := s.start(ctx, inARow)
+		if err != nil && inARow == 0 {
+			s.failStart(err)
+			return s.enter(evFailed, err.Error(), nil)
+		}
+		e := ending{reason: fmt.Sprintf("it could not be started again: %v", err)}
+		if err == nil {
+			s.tell(Progress{Up: true})
+			req, stopping := s.attend(up.vm, terminate)
+			if stopping {
+				return s.stop(ctx, up.vm, req)
+			}
+			e = s.ended(ctx, up)
+		}
+		if e.ran > time.Duration(s.config.Limits.RestartWindowSec)*time.Second {
+			inARow = 0
+		}
+		policy, err := s.policy()
+		if err != nil {
+			return errors.Join(err, s.enter(evFailed, err.Error(), nil))
+		}
+		v := decide(policy, e, inARow)
+		if !v.again {
+			return s.enter(evFailed, v.why, nil)
+		}
+		if err := s.enter(evEnded, fmt.Sprintf("%s; starts again in %s", v.why, v.after), func(st *tenant.State) { st.Restarts++ }); err != nil {
+			s.log.Error("cannot write the state", "error", err)
+		}
+		if req, stopping := s.pause(v.after, terminate); stopping {
+			return s.stop(ctx, nil, req)
+		}
+	}
+}
+
+// running is a VM that was brought up.
+type running struct {
+	vm    vmm.VM
+	since time.Time
+}
+
+// start moves the tenant to running.
+func (s *supervisor) start(ctx context.Context, inARow int) (running, error) {
+	if err := s.enter(evStart, "", nil); err != nil {
+		return running{}, err
+	}
+	up, err := s.bringUp(ctx)
+	err = s.record("start", up.detail, err)
+	if err == nil {
+		err = s.enter(evUp, "", func(st *tenant.State) {
+			p := up.vm.Process().ID()
+			st.FirecrackerPID, st.FirecrackerStart = p.PID, p.Start
+			st.VMM, st.LastStartedAt = up.version, time.Now().UTC()
+		})
+	}
+	if err != nil {
+		s.down.Run(ctx, &err)
+		return running{}, err
+	}
+	s.log.Info("started", "pid", up.vm.Process().ID().PID, "in_a_row", inARow)
+	s.current <- up.vm
+	return running{up.vm, time.Now()}, nil
+}
+
+// attend waits until somebody wants the guest stopped or the VMM ends.
+func (s *supervisor) attend(vm vmm.VM, terminate <-chan os.Signal) (stopRequest, bool) {
+	select {
+	case req := <-s.stops:
+		return req, true
+	case <-terminate:
+		return s.hostStops(), true
+	case <-vm.Done():
+		return stopRequest{}, false
+	}
+}
+
+// pause waits before a restart.
+func (s *supervisor) pause(d time.Duration, terminate <-chan os.Signal) (stopRequest, bool) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case req := <-s.stops:
+		return req, true
+	case <-terminate:
+		return s.hostStops(), true
+	case <-timer.C:
+		return stopRequest{}, false
+	}
+}
+
+// hostStops is what SIGTERM asks for: the host shuts down.
+func (s *supervisor) hostStops() stopRequest {
+	return stopRequest{
+		grace: time.Duration(s.config.Limits.StopTimeoutSec) * time.Second,
+		say:   func(text string) { s.log.Info(text) },
+	}
+}
+
+// ended takes down a run whose VMM ended by itself and says how it was.
+func (s *supervisor) ended(ctx context.Context, up running) ending {
+	<-s.current
+	exit := up.vm.Exit()
+	e := ending{rebooted: exit.Cause == vmm.GuestEnded, ran: exit.Time.Sub(up.since), reason: exit.Reason}
+	s.log.Info("the VMM ended", "cause", exit.Cause, "reason", exit.Reason)
+	var err error
+	s.down.Run(ctx, &err)
+	if err := s.record("end", map[string]any{"cause": exit.Cause, "reason": exit.Reason, "ran_seconds": e.ran.Seconds()}, err); err != nil {
+		s.log.Error("cannot tidy up", "error", err)
+	}
+	return e
+}
+
+// stop ends the guest, or a wait for its restart, because somebody asked.
+func (s *supervisor) stop(ctx context.Context, vm vmm.VM, req stopRequest) error {
+	if err := s.enter(evStop, "", nil); err != nil {
+		s.log.Error("cannot write the state", "error", err)
+	}
+	reason := "stopped while it waited to be restarted"
+	var err error
+	if vm != nil {
+		<-s.current
+		req.say(fmt.Sprintf("asking the guest to stop, for %s at most", req.grace))
+		var forced bool
+		forced, err = vmm.Stop(ctx, vm, req.grace, s.askGuest)
+		reason = "stopped on request"
+		if forced {
+			reason = fmt.Sprintf("killed: it did not stop within %s", req.grace)
+			req.say("the guest did not stop in time, it was killed")
+		}
+	}
+	s.down.Run(ctx, &err)
+	err = s.record("end", map[string]any{"reason": reason}, err)
+	if err != nil {
+		return errors.Join(err, s.enter(evFailed, err.Error(), nil))
+	}
+	return s.enter(evDown, reason, nil)
+}
+
+// policy is the restart policy as it stands now.
+func (s *supervisor) policy() (tenant.Restart, error) {
+	spec, err := s.store.LoadSpec(s.t.ID)
+	if err != nil {
+		return tenant.Restart{}, err
+	}
+	return tenant.ParseRestart(spec.Restart)
+}
+
+// enter makes one transition and writes it down.
+func (s *supervisor) enter(ev event, reason string, change func(*tenant.State)) error {
+	return s.store.UpdateState(s.t.ID, func(st *tenant.State) error {
+		to, err := next(st.Phase, ev)
+		if err != nil {
+			return err
+		}
+		st.Phase, st.Reason, st.Since = to, reason, time.Now().UTC()
+		st.Running = to == tenant.Running || to == tenant.Stopping
+		if !st.Running {
+			st.FirecrackerPID, st.FirecrackerStart = 0, 0
+		}
+		if change != nil {
+			change(st)
+		}
+		return nil
+	})
+}
+
+func (s *supervisor) record(act string, detail map[string]any, err error) error {
+	e := audit.Entry{Tenant: s.t.ID, Act: act, Result: audit.OK, Detail: detail}
+	if err != nil {
+		e.Result, e.Error = audit.Failed, err.Error()
+	}
+	return errors.Join(err, audit.Append(s.store.AuditFile(s.t.ID), e))
+}
+
+// tell reports to whoever started this process. They may have gone: then
+// nobody needs to know.
+func (s *supervisor) tell(p Progress) {
+	if s.progress == nil {
+		return
+	}
+	line, err := json.Marshal(p)
+	if err == nil {
+		_, err = s.progress.Write(append(line, '\n'))
+	}
+	if err != nil || p.Up || p.Error != "" {
+		s.progress.Close()
+		s.progress = nil
+	}
+}
+
+func (s *supervisor) failStart(err error) {
+	s.log.Error("cannot start", "error", err)
+	p := Progress{Error: err.Error()}
+	var hinted interface{ Advice() string }
+	if errors.As(err, &hinted) {
+		p.Hint = hinted.Advice()
+	}
+	s.tell(p)
+}
+
+// handle answers one client.
+func (s *supervisor) handle(req request, conn *net.UnixConn) {
+	switch req.Do {
+	case "stop":
+		s.handleStop(req, conn)
+	case "pause", "resume":
+		s.handlePause(req, conn)
+	case "attach":
+		s.handleAttach(conn)
+	default:
+		reply(conn, Reply{Done: true, Error: fmt.Sprintf("cannot do %q", req.Do)})
+	}
+}
+
+func (s *supervisor) handleStop(req request, conn net.Conn) {
+	stop := stopRequest{grace: req.Timeout, say: func(text string) { reply(conn, Reply{Text: text}) }}
+	select {
+	case s.stops <- stop:
+		<-s.done
+	case <-s.done: // somebody else's request was first
+	}
+	reply(conn, Reply{Done: true})
+}
+
+func (s *supervisor) handlePause(req request, conn net.Conn) {
+	r := Reply{Done: true}
+	select {
+	case vm := <-s.current:
+		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+		defer cancel()
+		act := vm.Pause
+		if req.Do == "resume" {
+			act = vm.Resume
+		}
+		if err := act(ctx); err != nil {
+			r.Error = err.Error()
+		}
+		s.current <- vm
+	default:
+		r.Error = "it does not run"
+	}
+	reply(conn, r)
+}
+
+// handleAttach sends the console's bytes until the client goes or everything
+// is gone.
+func (s *supervisor) handleAttach(conn net.Conn) {
+	r := s.console.attach()
+	defer s.console.detach(r)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		conn.Read(make([]byte, 1)) // a client that says nothing more is heard leaving
+	}()
+	for {
+		select {
+		case p := <-r.ch:
+			if _, err := conn.Write(p); err != nil {
+				return
+			}
+		case <-gone:
+			return
+		case <-s.done:
+			return
+		}
+	}
+}

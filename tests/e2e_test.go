@@ -1,0 +1,260 @@
+// Package tests runs mvm end to end: real containers, real Nix, real bridges,
+// real guests. The scripts in testdata/script read as documentation.
+//
+// The package needs root. It runs itself in a network namespace of its own,
+// with a container engine where the host has none, so it changes nothing of
+// the host's network.
+package tests
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+const (
+	inNetns  = "MVM_IN_NETNS"
+	cacheEnv = "MVM_TEST_CACHE" // what make prepare fetched
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(inNetns) != "1" {
+		os.Exit(runInNetns())
+	}
+	os.Exit(m.Run())
+}
+
+// runInNetns runs this very test binary again, in a namespace of its own.
+func runInNetns() int {
+	cache, err := cacheDir()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	cmd := exec.Command("../scripts/netns", append([]string{filepath.Join(cache, "test", "engine"), os.Args[0]}, os.Args[1:]...)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err = cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "cannot enter a network namespace:", err)
+		return 1
+	}
+	return 0
+}
+
+func cacheDir() (string, error) {
+	dir := os.Getenv(cacheEnv)
+	if dir == "" {
+		dir = "../.cache"
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "debian")); err != nil {
+		return "", fmt.Errorf("the guests' packages are not there: run make prepare (%w)", err)
+	}
+	return dir, nil
+}
+
+// TestScripts runs testdata/script/*.txt one after the other. They share a
+// state directory, and so what was built.
+func TestScripts(t *testing.T) {
+	env := newEnv(t)
+	scripts, err := filepath.Glob("testdata/script/*.txt")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, script := range scripts {
+		t.Run(strings.TrimSuffix(filepath.Base(script), ".txt"), func(t *testing.T) {
+			t.Cleanup(func() { env.nothingLeft(t) }) // after the script, which is a subtest
+			testscript.Run(t, testscript.Params{
+				Files:               []string{script},
+				Setup:               env.setup,
+				Cmds:                commands,
+				RequireExplicitExec: false,
+				RequireUniqueNames:  true,
+			})
+		})
+	}
+}
+
+// env is what all scripts share.
+type env struct {
+	repo, cache, root, bin string
+}
+
+func newEnv(t *testing.T) *env {
+	t.Helper()
+	cache, err := cacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &env{repo: repo, cache: cache, root: filepath.Join(cache, "test", "root"), bin: t.TempDir()}
+	build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(e.bin, "mvm"), "./cmd/mvm")
+	build.Dir, build.Env = repo, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("cannot build mvm: %v\n%s", err, out)
+	}
+	if err := os.MkdirAll(e.root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	e.removeTenants(t) // of a run that was killed
+	settings := fmt.Sprintf("[network]\ndns = [\"192.0.2.53\"]\n[build]\ncache = %q\noffline = true\n", filepath.Join(cache, "debian"))
+	if err := os.WriteFile(filepath.Join(e.root, "config.toml"), []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.mvm(t, "setup", "--tier", "software")
+	e.mvm(t, "builder", "build-local", "--from", filepath.Join(cache, "builder"))
+	t.Cleanup(func() { e.removeTenants(t) })
+	return e
+}
+
+func (e *env) mvm(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(e.bin, "mvm"), append([]string{"--root", e.root}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("mvm %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func (e *env) removeTenants(t *testing.T) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(e.root, "tenants"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		e.mvm(t, "tenant", "destroy", strings.TrimPrefix(entry.Name(), ".gone-"), "--wipe-volumes", "--yes")
+	}
+}
+
+// nothingLeft fails if anything but caches outlived a script.
+func (e *env) nothingLeft(t *testing.T) {
+	t.Helper()
+	e.removeTenants(t)
+	if out, err := exec.Command("../scripts/leftovers", e.root).CombinedOutput(); err != nil {
+		t.Errorf("something is left behind: %v\n%s", err, out)
+	}
+}
+
+func (e *env) setup(s *testscript.Env) error {
+	s.Setenv("PATH", e.bin+":"+os.Getenv("PATH"))
+	s.Setenv("MVM_ROOT", e.root)
+	s.Setenv("REPO", e.repo)
+	s.Setenv("DOCKER_HOST", os.Getenv("DOCKER_HOST"))
+	s.Setenv(inNetns, "1")
+	return nil
+}
+
+var commands = map[string]func(*testscript.TestScript, bool, []string){
+	"exits":   cmdExits,
+	"absent":  cmdAbsent,
+	"killvmm": cmdKillVMM,
+}
+
+// exits CODE command… runs a command that must end with this very code.
+func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if (got == want) == neg {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// absent VALUE path… fails if a file below the paths holds VALUE.
+func cmdAbsent(ts *testscript.TestScript, neg bool, args []string) {
+	found := ""
+	for _, path := range args[1:] {
+		err := filepath.WalkDir(ts.MkAbs(path), func(p string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() && d.Type()&fs.ModeSymlink == 0 {
+				return err
+			}
+			holds, err := fileHolds(p, args[0])
+			if holds {
+				found = p
+			}
+			return err
+		})
+		ts.Check(err)
+	}
+	if (found == "") == neg {
+		ts.Fatalf("absent: found in %q", found)
+	}
+}
+
+func fileHolds(path, value string) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENXIO) { // a dangling link; a socket
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return false, err
+	}
+	buf := make([]byte, 0, 1<<20+len(value))
+	for {
+		n, err := f.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if bytes.Contains(buf, []byte(value)) {
+			return true, nil
+		}
+		if err != nil {
+			return false, nil // end of file
+		}
+		keep := min(len(value), len(buf))
+		buf = buf[:copy(buf[:cap(buf)], buf[len(buf)-keep:])]
+	}
+}
+
+// killvmm ID kills the tenant's VMM by its pid, as a person would.
+func cmdKillVMM(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: killvmm <id>")
+	}
+	mvm := filepath.Join(strings.Split(ts.Getenv("PATH"), ":")[0], "mvm")
+	cmd := exec.Command(mvm, "--root", ts.Getenv("MVM_ROOT"), "tenant", "show", args[0], "--json")
+	out, err := cmd.Output()
+	ts.Check(err)
+	var shown struct {
+		State struct {
+			PID int `json:"firecracker_pid"`
+		} `json:"state"`
+	}
+	ts.Check(json.Unmarshal(out, &shown))
+	if shown.State.PID < 2 {
+		ts.Fatalf("tenant %s has no VMM", args[0])
+	}
+	ts.Check(syscall.Kill(shown.State.PID, syscall.SIGKILL))
+}
