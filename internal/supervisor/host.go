@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/vmm"
+	"github.com/auser/mvm/internal/vmm/firecracker"
 	"github.com/auser/mvm/internal/vmm/qemu"
 )
 
@@ -62,7 +62,7 @@ func CgroupParent(s *store.Store) string { return s.Scoped("mvm", "-") }
 func Driver(c config.Config) (vmm.Driver, error) {
 	switch c.Tier {
 	case config.TierKVM:
-		return nil, errors.New("this build has no driver for Firecracker")
+		return firecracker.New(firecracker.Options{Binary: c.VMM.Firecracker, Jailer: c.VMM.Jailer, NoJailer: c.VMM.NoJailer})
 	case config.TierSoftware:
 		return qemu.New(c.VMM.QEMU, qemu.TCG)
 	}
