@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"syscall"
@@ -12,47 +13,50 @@ import (
 
 // cloneDraft starts the file for path as a copy of the image f, with its owner
 // and locked like it. Where the file system can, the two share their blocks
-// until one of them changes (a reflink); shared tells whether that is so.
-func cloneDraft(ctx context.Context, f *os.File, path string) (d *draft, shared bool, err error) {
-	d, err = newDraft(path)
+// until one of them changes (a reflink); shared tells whether that is so. With
+// mustShare it fails with ErrNoReflink where not.
+func cloneDraft(ctx context.Context, f *os.File, path string, mustShare bool) (d *draft, shared bool, err error) {
+	c, err := newDraft(path)
 	if err != nil {
 		return nil, false, err
 	}
-	defer func() {
-		if err != nil {
-			d.discard(&err)
-		}
-	}()
-	if err := flock(d.File, unix.LOCK_EX); err != nil {
-		return nil, false, err
-	}
-	cred, err := owner(f)
+	shared, err = c.fill(ctx, f, mustShare)
 	if err != nil {
+		c.discard(&err)
 		return nil, false, err
 	}
-	if err := d.Chown(int(cred.Uid), int(cred.Gid)); err != nil {
-		return nil, false, err
+	return c, shared, nil
+}
+
+func (d *draft) fill(ctx context.Context, f *os.File, mustShare bool) (shared bool, err error) {
+	stat, err := statOf(f)
+	if err != nil {
+		return false, err
 	}
-	if err := unix.IoctlFileClone(int(d.Fd()), int(f.Fd())); err == nil {
-		return d, true, nil
+	if err := d.Chown(int(stat.Uid), int(stat.Gid)); err != nil {
+		return false, err
 	}
-	if err := copySparse(ctx, d.File, f); err != nil {
-		return nil, false, err
+	err = unix.IoctlFileClone(int(d.Fd()), int(f.Fd()))
+	if err == nil {
+		return true, nil
 	}
-	return d, false, nil
+	if mustShare {
+		return false, fmt.Errorf("%w (%w)", ErrNoReflink, err)
+	}
+	return false, copySparse(ctx, d.File, f)
 }
 
 // copySparse copies the data of src to the empty file dst and leaves its holes
 // out.
 func copySparse(ctx context.Context, dst, src *os.File) error {
-	info, err := src.Stat()
+	stat, err := statOf(src)
 	if err != nil {
 		return err
 	}
-	if err := dst.Truncate(info.Size()); err != nil {
+	if err := dst.Truncate(stat.Size); err != nil {
 		return err
 	}
-	return eachExtent(src, info.Size(), func(off, length int64) error {
+	return eachExtent(src, stat.Size, func(off, length int64) error {
 		return copyRange(ctx, dst, src, off, length)
 	})
 }

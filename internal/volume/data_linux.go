@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/auser/mvm/internal/run"
@@ -120,22 +121,27 @@ func prepare(ctx context.Context, f *os.File) (Report, error) {
 	if err := f.Sync(); err != nil {
 		return Report{}, err
 	}
-	r := Report{Replayed: s.dirty, Repaired: s.errors, Note: "the data volume was not unmounted cleanly; its journal was replayed"}
+	r := Report{Replayed: s.dirty, Repaired: s.errors, Note: noteReplayed}
 	if s.errors {
-		r.Note = "the data volume had file system errors; all were repaired"
+		r.Note = noteRepaired
 	}
 	return r, nil
 }
 
+const (
+	noteReplayed = "the data volume was not unmounted cleanly; its journal was replayed"
+	noteRepaired = "the data volume had file system errors; all were repaired"
+)
+
 func superblockOf(f *os.File) (superblock, error) {
-	info, err := f.Stat()
+	stat, err := statOf(f)
 	if err != nil {
 		return superblock{}, err
 	}
-	return readSuperblock(f, info.Size())
+	return readSuperblock(f, stat.Size)
 }
 
-// Exit codes of e2fsck: the first two bits tell of repairs.
+// Bits of e2fsck's exit code.
 const (
 	fsckRepaired = 0x1 | 0x2
 	fsckErrors   = 0x4
@@ -146,9 +152,9 @@ const (
 func fsck(ctx context.Context, f *os.File, options ...string) (string, error) {
 	out, _, err := tool{name: "e2fsck", args: append(options, imageArg), image: f, asOwner: true}.run(ctx)
 	switch code := run.ExitCode(err); {
-	case err == nil, code > 0 && code&^fsckRepaired == 0:
+	case err == nil, code > 0 && code&^fsckRepaired == 0 && !slices.Contains(options, "-n"):
 		return out, nil
-	case code > 0 && code&^(fsckRepaired|fsckErrors) == 0:
+	case code > 0 && code&fsckErrors != 0:
 		return out, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return out, err
@@ -184,7 +190,7 @@ func grow(ctx context.Context, f *os.File, path string, size int64) (err error) 
 	if size == s.size() {
 		return nil
 	}
-	d, _, err := cloneDraft(ctx, f, path)
+	d, _, err := cloneDraft(ctx, f, path, false)
 	if err != nil {
 		return err
 	}

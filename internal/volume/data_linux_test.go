@@ -1,60 +1,499 @@
 package volume
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
-func allocated(t *testing.T, path string) int64 {
+// vmUser is who owns data volumes here: nobody that the host knows.
+const vmUser = 30001
+
+// data makes a data volume.
+func data(t testing.TB, sizeMiB int) string {
 	t.Helper()
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.Sys().(*syscall.Stat_t).Blocks * 512
+	return dataIn(t, t.TempDir(), sizeMiB)
 }
 
-// data makes a data volume that belongs to some other user, as a VM's does.
-func data(t *testing.T, sizeMiB int) string {
+func dataIn(t testing.TB, dir string, sizeMiB int) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "volumes", "data.ext4")
-	created, err := CreateData(t.Context(), path, sizeMiB, 30001, 30001)
+	path := filepath.Join(dir, "volumes", "data.ext4")
+	created, err := CreateData(t.Context(), path, sizeMiB, vmUser, vmUser)
 	if err != nil || !created {
 		t.Fatalf("created %v, %v", created, err)
 	}
 	return path
 }
 
+// crashed makes a data volume as the kill of a running VM leaves it: mounted,
+// with a fsynced file "kept" and writes under way.
+func crashed(t testing.TB, sizeMiB int) string {
+	t.Helper()
+	live := data(t, sizeMiB)
+	dir, unmount := mounted(t, live)
+	f, err := os.Create(filepath.Join(dir, "kept"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("fsynced"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		write(t, filepath.Join(dir, fmt.Sprintf("lost-%d/x", i)), []byte("not synced"))
+	}
+	path := filepath.Join(t.TempDir(), "data.ext4")
+	command(t, "cp", "--sparse=always", "--preserve", live, path)
+	unmount()
+	if info, err := Inspect(path); err != nil || !info.Dirty {
+		t.Fatalf("the copy is no crashed volume: %+v, %v", info, err)
+	}
+	return path
+}
+
+func stat(t testing.TB, path string) *syscall.Stat_t {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Sys().(*syscall.Stat_t)
+}
+
+// checkOwner makes sure that an operation kept owner and mode.
+func checkOwner(t testing.TB, path string) {
+	t.Helper()
+	if s := stat(t, path); s.Uid != vmUser || s.Gid != vmUser || s.Mode&0o7777 != 0o600 {
+		t.Errorf("%s belongs to %d:%d with mode %o", path, s.Uid, s.Gid, s.Mode&0o7777)
+	}
+}
+
 func TestCreateData(t *testing.T) {
 	for _, size := range []int{16, 100, 2048, 1 << 20} {
 		path := data(t, size)
 		checkClean(t, path)
-		info, err := os.Stat(path)
+		checkOwner(t, path)
+		info, err := Inspect(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		stat := info.Sys().(*syscall.Stat_t)
-		if info.Size() != int64(size)<<20 || info.Mode() != 0o600 || stat.Uid != 30001 || stat.Gid != 30001 {
-			t.Errorf("%d MiB: size %d, mode %v, owner %d:%d", size, info.Size(), info.Mode(), stat.Uid, stat.Gid)
+		if info.Size != int64(size)*mib || info.FileSystem != info.Size || info.Dirty || info.Errors || info.Used > info.Size/2 {
+			t.Errorf("%d MiB: %+v", size, info)
 		}
-		if got := allocated(t, path); got > 4<<20 && got > info.Size()/200 {
-			t.Errorf("%d MiB: %d KiB are allocated", size, got>>10)
+		if info.Allocated > 4*mib && info.Allocated > info.Size/200 {
+			t.Errorf("%d MiB: %d KiB are allocated", size, info.Allocated>>10)
 		}
 	}
 }
 
+// A guest's kernel finds the options that the volume was made with, and has
+// nothing to initialise.
+func TestCreatedDataInUse(t *testing.T) {
+	path := data(t, 512)
+	before := stat(t, path).Blocks
+	header := command(t, "dumpe2fs", "-h", path)
+	for _, want := range []string{"Reserved block count:     0\n", "Errors behavior:          Remount read-only\n", "volume name:   data\n"} {
+		if !strings.Contains(header, want) {
+			t.Errorf("dumpe2fs lacks %q", want)
+		}
+	}
+	dir, unmount := mounted(t, path)
+	write(t, filepath.Join(dir, "x"), []byte("y"))
+	unmount()
+	if grown := (stat(t, path).Blocks - before) * 512; grown > mib {
+		t.Errorf("a first mount took %d KiB", grown>>10)
+	}
+	checkClean(t, path)
+}
+
 func TestCreateDataKeepsWhatIsThere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data.ext4")
-	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	write(t, path, []byte("precious"))
 	created, err := CreateData(t.Context(), path, 16, 0, 0)
 	if created || err != nil {
 		t.Errorf("created %v, %v", created, err)
 	}
-	if got, err := os.ReadFile(path); err != nil || string(got) != "precious" {
-		t.Errorf("it holds %q, %v", got, err)
+	if got := read(t, path); string(got) != "precious" {
+		t.Errorf("it holds %q", got)
+	}
+	// Nor is a link followed, wherever it leads.
+	link := filepath.Join(t.TempDir(), "data.ext4")
+	if err := os.Symlink("nowhere", link); err != nil {
+		t.Fatal(err)
+	}
+	if created, err := CreateData(t.Context(), link, 16, 0, 0); created || err != nil {
+		t.Errorf("created %v, %v", created, err)
+	}
+}
+
+func TestPrepareData(t *testing.T) {
+	path := data(t, 64)
+	if r, err := PrepareData(t.Context(), path); err != nil || r != (Report{}) {
+		t.Errorf("clean: %+v, %v", r, err)
+	}
+	path = crashed(t, 64)
+	r, err := PrepareData(t.Context(), path)
+	if err != nil || !r.Replayed || r.Repaired || r.Note == "" {
+		t.Errorf("crashed: %+v, %v", r, err)
+	}
+	checkClean(t, path)
+	checkOwner(t, path)
+	if got := content(t, path, "/kept"); string(got) != "fsynced" {
+		t.Errorf("the fsynced file holds %q", got)
+	}
+	if r, err := PrepareData(t.Context(), path); err != nil || r != (Report{}) {
+		t.Errorf("a second time: %+v, %v", r, err)
+	}
+}
+
+// scribble overwrites a part of an image.
+func scribble(t testing.TB, path string, off int64, data []byte) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(data, off); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// markErrors sets what the kernel sets when it meets an error.
+func markErrors(t testing.TB, path string) {
+	t.Helper()
+	command(t, "debugfs", "-w", "-R", "set_super_value state 3", path)
+}
+
+func TestPrepareDataRepairsWhatIsSafe(t *testing.T) {
+	path := data(t, 64)
+	markErrors(t, path)
+	r, err := PrepareData(t.Context(), path)
+	if err != nil || !r.Repaired || r.Replayed || r.Note == "" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	checkClean(t, path)
+}
+
+// damage makes an image that e2fsck does not repair on its own.
+func damage(t testing.TB, path string) {
+	t.Helper()
+	command(t, "debugfs", "-w", "-R", "clri <2>", path)
+	markErrors(t, path)
+}
+
+func TestForeignAndDamaged(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	write(t, at("empty"), nil)
+	write(t, at("text"), []byte(strings.Repeat("hello\n", 10000)))
+	write(t, at("ext2"), make([]byte, 16*mib))
+	command(t, "mkfs.ext2", "-q", at("ext2"))
+	if err := os.Mkdir(at("folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(data(t, 16), at("link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(at("fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cut := data(t, 64)
+	if err := os.Truncate(cut, 32*mib); err != nil {
+		t.Fatal(err)
+	}
+	broken := data(t, 64)
+	damage(t, broken)
+	for path, want := range map[string]error{
+		at("missing"): fs.ErrNotExist, at("empty"): ErrForeign, at("text"): ErrForeign, at("ext2"): ErrForeign,
+		at("link"): ErrForeign, at("fifo"): ErrForeign, at("folder"): syscall.EISDIR,
+		cut: ErrDamaged, broken: ErrDamaged,
+	} {
+		for op, run := range map[string]func() error{
+			"prepare": func() error { _, err := PrepareData(t.Context(), path); return err },
+			"check":   func() error { _, err := Check(t.Context(), path); return err },
+			"grow":    func() error { return Grow(t.Context(), path, 128) },
+			"trim":    func() error { _, err := Trim(t.Context(), path); return err },
+		} {
+			if err := run(); !errors.Is(err, want) {
+				t.Errorf("%s %s: %v, want %v", op, filepath.Base(path), err, want)
+			}
+		}
+	}
+	if got := read(t, at("text")); len(got) != 60000 {
+		t.Errorf("the text has %d bytes now", len(got))
+	}
+}
+
+func TestCheckAndRepair(t *testing.T) {
+	path := crashed(t, 64)
+	if r, err := Check(t.Context(), path); err != nil || !r.Replayed {
+		t.Errorf("crashed: %+v, %v", r, err)
+	}
+	checkClean(t, path)
+	damage(t, path)
+	before := read(t, path)
+	if _, err := Check(t.Context(), path); !errors.Is(err, ErrDamaged) {
+		t.Errorf("damaged: %v", err)
+	}
+	if string(before) != string(read(t, path)) {
+		t.Error("the check changed the volume")
+	}
+	said, err := Repair(t.Context(), path)
+	if err != nil || said == "" {
+		t.Errorf("repair: %q, %v", said, err)
+	}
+	checkClean(t, path)
+	checkOwner(t, path)
+	if _, err := Check(t.Context(), path); err != nil {
+		t.Error(err)
+	}
+}
+
+// A damaged superblock is repaired from one of its copies.
+func TestRepairSuperblock(t *testing.T) {
+	path := data(t, 256)
+	scribble(t, path, 1024, make([]byte, 1024))
+	if _, err := PrepareData(t.Context(), path); !errors.Is(err, ErrForeign) {
+		t.Errorf("prepare: %v", err)
+	}
+	if _, err := Repair(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	checkClean(t, path)
+}
+
+func TestGrow(t *testing.T) {
+	path := crashed(t, 64)
+	for _, size := range []int{200, 200, 5000, 1 << 20} {
+		if err := Grow(t.Context(), path, size); err != nil {
+			t.Fatal(err)
+		}
+		checkClean(t, path)
+		checkOwner(t, path)
+		info, err := Inspect(path)
+		if err != nil || info.Size != int64(size)*mib || info.FileSystem != info.Size || info.Allocated > info.Size/8 {
+			t.Errorf("%d MiB: %+v, %v", size, info, err)
+		}
+		if got := content(t, path, "/kept"); string(got) != "fsynced" {
+			t.Errorf("the file holds %q", got)
+		}
+	}
+	if err := Grow(t.Context(), path, 100); !errors.Is(err, ErrShrink) {
+		t.Errorf("shrink: %v", err)
+	}
+}
+
+func TestTrim(t *testing.T) {
+	path := data(t, 256)
+	dir, unmount := mounted(t, path)
+	write(t, filepath.Join(dir, "big"), []byte(strings.Repeat("x", 100*mib)))
+	write(t, filepath.Join(dir, "small"), []byte("kept"))
+	command(t, "sync", "-f", dir)
+	if err := os.Remove(filepath.Join(dir, "big")); err != nil {
+		t.Fatal(err)
+	}
+	unmount()
+	freed, err := Trim(t.Context(), path)
+	if err != nil || freed < 90*mib {
+		t.Errorf("freed %d MiB, %v", freed/mib, err)
+	}
+	checkClean(t, path)
+	checkOwner(t, path)
+	if got := content(t, path, "/small"); string(got) != "kept" {
+		t.Errorf("the file holds %q", got)
+	}
+}
+
+// Every operation leaves a volume alone that something holds, be it another
+// process or only the descriptor that it handed on.
+func TestInUse(t *testing.T) {
+	path := data(t, 16)
+	f, err := Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close()
+	vmm, err := os.StartProcess("/bin/cat", []string{"cat"}, &os.ProcAttr{Files: []*os.File{holder, os.Stderr, os.Stderr, f}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	snapshots := t.TempDir()
+	operations := map[string]func() error{
+		"lock":    func() error { _, err := Lock(path); return err },
+		"prepare": func() error { _, err := PrepareData(ctx, path); return err },
+		"check":   func() error { _, err := Check(ctx, path); return err },
+		"repair":  func() error { _, err := Repair(ctx, path); return err },
+		"grow":    func() error { return Grow(ctx, path, 32) },
+		"trim":    func() error { _, err := Trim(ctx, path); return err },
+		"export":  func() error { return Export(ctx, path, &strings.Builder{}) },
+		"import": func() error {
+			_, err := Import(ctx, path, strings.NewReader(""), ImportOptions{Replace: true})
+			return err
+		},
+		"snapshot": func() error { _, err := Snapshot(ctx, path, snapshots, "x", false); return err },
+		"rollback": func() error { _, err := Rollback(ctx, path, snapshots, "x"); return err },
+	}
+	var wg sync.WaitGroup
+	for name, run := range operations {
+		wg.Go(func() {
+			if err := run(); !errors.Is(err, ErrInUse) {
+				t.Errorf("%s: err = %v", name, err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := Inspect(path); err != nil {
+		t.Errorf("inspect: %v", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := vmm.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := PrepareData(ctx, path); err != nil {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
+// What waits for a volume gets the one that stands there then, not the one
+// that was replaced meanwhile.
+func TestLockFollowsAReplacement(t *testing.T) {
+	path := crashed(t, 16)
+	old, err := Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := Check(context.WithoutCancel(t.Context()), path)
+		waiting <- err
+	}()
+	if err := os.Rename(data(t, 16), path); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waiting; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDiskFull(t *testing.T) {
+	dir := memory(t, "size=256k")
+	path := filepath.Join(dir, "data.ext4")
+	if created, err := CreateData(t.Context(), path, 2048, 0, 0); created || err == nil {
+		t.Errorf("created %v, %v", created, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("entries = %v, %v", entries, err)
+	}
+
+	// Enough for the volume, too little for a second one.
+	dir = memory(t, "size=8m")
+	path = dataIn(t, dir, 64)
+	inside, unmount := mounted(t, path)
+	write(t, filepath.Join(inside, "kept"), []byte(strings.Repeat("x", 4*mib)))
+	unmount()
+	before := read(t, path)
+	for name, run := range map[string]func() error{
+		"grow":     func() error { return Grow(t.Context(), path, 128) },
+		"repair":   func() error { _, err := Repair(t.Context(), path); return err },
+		"snapshot": func() error { _, err := Snapshot(t.Context(), path, dir, "x", false); return err },
+	} {
+		if err := run(); !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("%s: %v", name, err)
+		}
+		checkClean(t, path)
+	}
+	if string(before) != string(read(t, path)) {
+		t.Error("the volume has changed")
+	}
+}
+
+func TestReadOnlyFileSystem(t *testing.T) {
+	dir := memory(t, "size=64m")
+	path := dataIn(t, dir, 64)
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	for name, run := range map[string]func() error{
+		"create":  func() error { _, err := CreateData(t.Context(), path+"2", 16, 0, 0); return err },
+		"prepare": func() error { _, err := PrepareData(t.Context(), path); return err },
+		"grow":    func() error { return Grow(t.Context(), path, 128) },
+		"secrets": func() error { return MakeSecrets(t.Context(), filepath.Join(dir, "s"), nil, 0, 0) },
+	} {
+		if err := run(); !errors.Is(err, unix.EROFS) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	path := crashed(t, 16)
+	for name, run := range map[string]func() error{
+		"create":  func() error { _, err := CreateData(ctx, path+"2", 16, 0, 0); return err },
+		"prepare": func() error { _, err := PrepareData(ctx, path); return err },
+		"grow":    func() error { return Grow(ctx, path, 128) },
+		"export":  func() error { return Export(ctx, path, &strings.Builder{}) },
+	} {
+		if err := run(); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	left, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(left) != 1 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// The programs that read what a guest wrote do so as the VM's user, without
+// privileges.
+func TestToolsRunAsTheOwner(t *testing.T) {
+	path := data(t, 16)
+	f, err := Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	bin := t.TempDir()
+	write(t, filepath.Join(bin, "spy"), []byte("#!/bin/sh\ngrep -E '^(Uid|Gid|Groups|CapEff|CapPrm):' /proc/self/status\nulimit -c\nulimit -v\ntest -w /proc/self/fd/3 && echo writable\n"))
+	for _, p := range []string{bin, filepath.Dir(bin), filepath.Join(bin, "spy")} {
+		if err := os.Chmod(p, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	out, _, err := tool{name: "spy", image: f, asOwner: true}.run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(out)
+	want := "Uid: 30001 30001 30001 30001 Gid: 30001 30001 30001 30001 Groups: CapPrm: 0000000000000000 CapEff: 0000000000000000 0 1048580 writable"
+	if got := strings.Join(fields, " "); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

@@ -18,14 +18,35 @@ import (
 // if the process that called Lock is killed. The error wraps ErrInUse where
 // something else holds the image.
 func Lock(path string) (*os.File, error) {
-	f, err := openImage(path)
+	for {
+		f, err := openImage(path)
+		if err != nil {
+			return nil, err
+		}
+		if err := flock(f); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		// Another image may have taken the place of the one that was opened.
+		same, err := standsAt(f, path)
+		if same {
+			return f, nil
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func standsAt(f *os.File, path string) (bool, error) {
+	opened, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	if err := flock(f, unix.LOCK_EX); err != nil {
-		return nil, errors.Join(err, f.Close())
+	now, err := os.Lstat(path)
+	if err != nil {
+		return false, err
 	}
-	return f, nil
+	return os.SameFile(opened, now), nil
 }
 
 // lockPatience is how long an image may stay locked by the tools of a killed
@@ -49,8 +70,8 @@ func lockSoon(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-func flock(f *os.File, how int) error {
-	err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+func flock(f *os.File) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("%s: %w", f.Name(), ErrInUse)
 	}
@@ -79,6 +100,14 @@ func openImage(path string) (*os.File, error) {
 	return f, nil
 }
 
+func statOf(f *os.File) (unix.Stat_t, error) {
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &stat); err != nil {
+		return stat, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return stat, nil
+}
+
 // draft is a file that is being made beside the place where it will stand. Its
 // name is always the same for that place, so that a killed call leaves nothing
 // that the next one does not take away.
@@ -87,8 +116,8 @@ type draft struct {
 	path string
 }
 
-// newDraft starts the file for path, with mode 0600. The caller defers discard
-// and ends with one of the commit methods.
+// newDraft starts the file for path, with mode 0600 and locked. The caller
+// defers discard and ends with one of the commit methods.
 func newDraft(path string) (*draft, error) {
 	temp := path + ".new"
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -97,6 +126,9 @@ func newDraft(path string) (*draft, error) {
 	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
+	}
+	if err := flock(f); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(temp))
 	}
 	return &draft{f, path}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -82,4 +83,49 @@ func checkClean(t testing.TB, image string) {
 // cmpSorted compares slices of strings without regard to their order.
 func cmpSorted() cmp.Option {
 	return cmp.Transformer("sorted", func(s []string) []string { return slices.Sorted(slices.Values(s)) })
+}
+
+// mounted mounts an image as a guest does; the tests may use the host's
+// kernel for it, which the package never does.
+func mounted(t testing.TB, image string) (dir string, unmount func()) {
+	t.Helper()
+	dir = t.TempDir()
+	command(t, "mount", "-o", "loop", image, dir)
+	unmount = sync.OnceFunc(func() { command(t, "umount", dir) })
+	t.Cleanup(unmount)
+	return dir, unmount
+}
+
+// fileSystem is a folder on a file system of its own, of some MiB.
+func fileSystem(t testing.TB, sizeMiB int, mkfs ...string) string {
+	t.Helper()
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(disk, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(disk, int64(sizeMiB)*mib); err != nil {
+		t.Fatal(err)
+	}
+	command(t, mkfs[0], append(mkfs[1:], disk)...)
+	dir, _ := mounted(t, disk)
+	return dir
+}
+
+func write(t testing.TB, path string, data []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

@@ -65,6 +65,9 @@ func (s Secrets) decode(data []byte) error {
 	if len(data) > maxDocumentSize {
 		return fmt.Errorf("the document has %d bytes, %d are allowed", len(data), maxDocumentSize)
 	}
+	if isSealed(data) {
+		return ErrSealed
+	}
 	if !utf8.Valid(data) {
 		return fmt.Errorf("the document is not UTF-8; write other bytes as {\"base64\": …}")
 	}

@@ -2,17 +2,19 @@ package volume
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
 	"time"
 	"unicode"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/run"
 )
@@ -40,11 +42,11 @@ const toolKillDelay = 5 * time.Second
 // run executes the tool. What it prints is returned, cleaned of what a
 // terminal could take for a command, also with an error.
 func (t tool) run(ctx context.Context) (stdout, stderr string, err error) {
-	path, err := lookTool(t.name)
+	argv, err := t.argv()
 	if err != nil {
 		return "", "", err
 	}
-	cmd := exec.CommandContext(ctx, path, t.args...)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	// Neither the host's mke2fs.conf nor its language has a say.
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "MKE2FS_CONFIG=/dev/null", "E2FSCK_CONFIG=/dev/null", "E2FSPROGS_UNDO_DIR=none"}
 	cmd.Dir = "/"
@@ -60,9 +62,11 @@ func (t tool) run(ctx context.Context) (stdout, stderr string, err error) {
 	cmd.WaitDelay = toolKillDelay
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if t.asOwner {
-		if cmd.SysProcAttr.Credential, err = owner(t.image); err != nil {
+		stat, err := statOf(t.image)
+		if err != nil {
 			return "", "", err
 		}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: stat.Uid, Gid: stat.Gid}
 	}
 	// The death signal is sent when the thread ends that started the tool.
 	runtime.LockOSThread()
@@ -73,14 +77,49 @@ func (t tool) run(ctx context.Context) (stdout, stderr string, err error) {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		said := stderr
-		if said == "" || strings.Count(said, "\n") == 0 && strings.HasPrefix(said, t.name+" ") {
-			said = stdout // e2fsck tells its findings there, and its version on stderr
-		}
-		err = &run.Error{Argv: append([]string{t.name}, t.args...), Stderr: lastLines(said, 5), Err: err}
+		err = &run.Error{Argv: append([]string{t.name}, t.args...), Stderr: essence(stdout + "\n" + stderr), Err: err}
 	}
 	return stdout, stderr, err
 }
+
+// argv is the tool's command line, wrapped in limits on what it can take. No
+// tool leaves a core file, in which an image's content would lie on a disk.
+func (t tool) argv() ([]string, error) {
+	limiter, err := lookTool("prlimit")
+	if err != nil {
+		return nil, err
+	}
+	program, err := lookTool(t.name)
+	if err != nil {
+		return nil, err
+	}
+	argv := []string{limiter, "--core=0:0"}
+	if t.asOwner {
+		stat, err := statOf(t.image)
+		if err != nil {
+			return nil, err
+		}
+		for _, limit := range []struct {
+			name  string
+			which int
+			value uint64
+		}{
+			{"as", unix.RLIMIT_AS, toolMemory + uint64(stat.Size)/4096},
+			{"fsize", unix.RLIMIT_FSIZE, uint64(stat.Size)},
+		} {
+			var now unix.Rlimit
+			if err := unix.Getrlimit(limit.which, &now); err != nil {
+				return nil, fmt.Errorf("cannot read the limit %s: %w", limit.name, err)
+			}
+			value := min(limit.value, now.Max) // a limit can't be raised
+			argv = append(argv, fmt.Sprintf("--%s=%d:%d", limit.name, value, value))
+		}
+	}
+	return append(append(argv, program), t.args...), nil
+}
+
+// toolMemory is what e2fsck may take, besides its maps of an image's blocks.
+const toolMemory = 1 << 30
 
 // lookTool finds a program that may be outside of an ordinary user's PATH.
 func lookTool(name string) (string, error) {
@@ -92,20 +131,7 @@ func lookTool(name string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%s is not installed (it is part of e2fsprogs)", name)
-}
-
-// owner is the user that owns f, without any further group.
-func owner(f *os.File) (*syscall.Credential, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil, errors.New("the file has no owner")
-	}
-	return &syscall.Credential{Uid: stat.Uid, Gid: stat.Gid}, nil
+	return "", fmt.Errorf("%s is not installed (e2fsprogs and util-linux are needed)", name)
 }
 
 // tail keeps the last max bytes written to it.
@@ -128,6 +154,9 @@ var _ io.Writer = (*tail)(nil)
 // guest's choice, and the text ends up on a terminal.
 func printable(text []byte) string {
 	clean := strings.Map(func(r rune) rune {
+		if r == '\t' {
+			return ' '
+		}
 		if r == '\n' || unicode.IsPrint(r) {
 			return r
 		}
@@ -136,7 +165,21 @@ func printable(text []byte) string {
 	return strings.TrimSpace(clean)
 }
 
-func lastLines(text string, n int) string {
-	lines := strings.Split(text, "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+// essence is what matters in a tool's words: not its version, the passes it
+// goes through or the blank lines between, and not all where that is much.
+func essence(said string) string {
+	var lines []string
+	for line := range strings.Lines(said) {
+		line = strings.TrimSpace(line)
+		if line == "" || toolChatter.MatchString(line) {
+			continue
+		}
+		if len(lines) == 10 {
+			return strings.Join(lines, "\n") + "\n…"
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
 }
+
+var toolChatter = regexp.MustCompile(`^(Pass \d|[a-z0-9]+ 1\.\d+\.\d+ \()`)
