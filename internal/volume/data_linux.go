@@ -88,16 +88,27 @@ type Report struct {
 // PrepareData makes sure that the data volume at path can be given to a guest.
 // After a crash it replays the journal, which loses nothing. The error wraps
 // ErrForeign, ErrDamaged or ErrInUse where one of these is the reason.
-func PrepareData(ctx context.Context, path string) (r Report, err error) {
+func PrepareData(ctx context.Context, path string) (Report, error) {
+	f, r, err := Acquire(ctx, path)
+	if err != nil {
+		return Report{}, err
+	}
+	return r, f.Close()
+}
+
+// Acquire is PrepareData that keeps the volume locked, as Lock does, so that
+// nothing comes between its preparation and the VM that gets it.
+func Acquire(ctx context.Context, path string) (*os.File, Report, error) {
 	f, err := lockSoon(ctx, path)
 	if err != nil {
-		return Report{}, fmt.Errorf("cannot prepare the data volume: %w", err)
+		return nil, Report{}, fmt.Errorf("cannot prepare the data volume: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if r, err = prepare(ctx, f); err != nil {
-		return Report{}, fmt.Errorf("cannot prepare the data volume %s: %w", path, err)
+	r, err := prepare(ctx, f)
+	if err != nil {
+		err = errors.Join(err, f.Close())
+		return nil, Report{}, fmt.Errorf("cannot prepare the data volume %s: %w", path, err)
 	}
-	return r, nil
+	return f, r, nil
 }
 
 func prepare(ctx context.Context, f *os.File) (Report, error) {

@@ -15,7 +15,9 @@ import (
 // MakeSecrets makes the secrets volume at path, in place of what is there: as
 // small as it can be, mode 0400, owned by uid and gid. Inside, all belongs to
 // root: files with mode 0400, folders with 0500. path must lie on a tmpfs,
-// since neither the volume nor what it is made from may reach a disk.
+// since neither the volume nor what it is made from may reach a disk. For the
+// same reason the calling process, which holds the values too, has core files
+// switched off (RLIMIT_CORE); the tools inherit that.
 func MakeSecrets(ctx context.Context, path string, files []File, uid, gid int) error {
 	if err := makeSecrets(ctx, path, files, uid, gid); err != nil {
 		return fmt.Errorf("cannot make the secrets volume: %w", err)

@@ -19,6 +19,9 @@ import (
 // TestMain runs the tests in a mount namespace of their own: what they mount
 // is seen by nobody else and goes with them.
 func TestMain(m *testing.M) {
+	if op := os.Getenv("MVM_VOLUME_TEST_KILL"); op != "" {
+		os.Exit(runToBeKilled(op, os.Getenv("MVM_VOLUME_TEST_DIR")))
+	}
 	const inside = "MVM_VOLUME_TEST_INSIDE"
 	if os.Getenv(inside) != "" {
 		os.Exit(m.Run())

@@ -24,18 +24,18 @@ const (
 // File is a file for the secrets volume. It prints as its path alone.
 type File struct {
 	Path string // below the volume's root, such as db/password
-	Data []byte
+	Data []byte `json:"-"`
 }
 
-func (f File) String() string   { return f.Path }
-func (f File) GoString() string { return f.Path }
+// Format implements fmt.Formatter, so that no verb prints the data.
+func (f File) Format(s fmt.State, _ rune) { fmt.Fprint(s, f.Path) }
 
 // Secrets are the tenant's own secrets: what secrets.json holds. Paths, such
 // as db/password, lead to values. They print as their number alone.
 type Secrets map[string][]byte
 
-func (s Secrets) String() string   { return fmt.Sprintf("%d secrets", len(s)) }
-func (s Secrets) GoString() string { return s.String() }
+// Format implements fmt.Formatter, so that no verb prints the values.
+func (s Secrets) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "%d secrets", len(s)) }
 
 // ParseSecrets reads secrets.json and returns its secrets as files, ordered by
 // path. Its errors name keys and places, never values.
@@ -83,8 +83,9 @@ func (s Secrets) decode(data []byte) error {
 	if _, err := d.object("", 0); err != nil {
 		return err
 	}
+	end := d.place()
 	if _, err := d.json.Token(); err != io.EOF {
-		return fmt.Errorf("there is something behind the object that ends %s", d.place())
+		return fmt.Errorf("there is something behind the object that ends %s", end)
 	}
 	return s.checkTotal()
 }

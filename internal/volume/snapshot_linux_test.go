@@ -143,9 +143,9 @@ func TestSnapshotNames(t *testing.T) {
 // Growing and repairing on a file system that shares blocks need no room for
 // a copy.
 func TestGrowWithoutRoomForACopy(t *testing.T) {
-	path := dataIn(t, fileSystem(t, 400, "mkfs.xfs", "-q"), 300)
+	path := dataIn(t, fileSystem(t, 320, "mkfs.xfs", "-q"), 200)
 	dir, unmount := mounted(t, path)
-	write(t, filepath.Join(dir, "big"), make([]byte, 250*mib))
+	write(t, filepath.Join(dir, "big"), make([]byte, 160*mib))
 	unmount()
 	if err := Grow(t.Context(), path, 1024); err != nil {
 		t.Fatal(err)

@@ -39,11 +39,11 @@ var vm = ImportOptions{MaxBytes: 1 << 40, UID: vmUser, GID: vmUser}
 // filled makes a volume with random data between holes.
 func filled(t testing.TB) string {
 	t.Helper()
-	path := data(t, 300)
+	path := data(t, 64)
 	dir, unmount := mounted(t, path)
 	rnd := rand.New(rand.NewSource(1))
 	for _, name := range []string{"a", "b", "c"} {
-		random := make([]byte, rnd.Intn(20*mib))
+		random := make([]byte, rnd.Intn(4*mib))
 		rnd.Read(random)
 		write(t, filepath.Join(dir, name), random)
 	}
@@ -153,12 +153,12 @@ func TestHostileStreams(t *testing.T) {
 		"broken off": {io.MultiReader(bytes.NewReader(good[:1000]), iotest.ErrReader(unix.ECONNRESET)), unix.ECONNRESET},
 		"foreign":    {bytes.NewReader(compress(t, bytes.Repeat([]byte("hello\n"), 100000))), ErrForeign},
 		"all zero":   {bytes.NewReader(compress(t, make([]byte, 16*mib))), ErrForeign},
-		"too large":  {bytes.NewReader(exported(t, data(t, 2000))), nil},
+		"too large":  {bytes.NewReader(exported(t, data(t, 101))), nil},
 		"truncated":  {bytes.NewReader(compress(t, read(t, cut))), ErrDamaged},
 		"damaged":    {bytes.NewReader(compress(t, read(t, broken))), ErrDamaged},
 	} {
 		o := vm
-		o.Replace, o.MaxBytes = true, 1000*mib
+		o.Replace, o.MaxBytes = true, 100*mib
 		_, err := Import(t.Context(), path, c.stream, o)
 		if err == nil || c.want != nil && !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)

@@ -82,40 +82,53 @@ func (t tool) run(ctx context.Context) (stdout, stderr string, err error) {
 	return stdout, stderr, err
 }
 
-// argv is the tool's command line, wrapped in limits on what it can take. No
-// tool leaves a core file, in which an image's content would lie on a disk.
+// argv is the tool's command line, wrapped in limits on what it can take where
+// the image is a guest's work.
 func (t tool) argv() ([]string, error) {
-	limiter, err := lookTool("prlimit")
-	if err != nil {
-		return nil, err
-	}
 	program, err := lookTool(t.name)
 	if err != nil {
 		return nil, err
 	}
-	argv := []string{limiter, "--core=0:0"}
-	if t.asOwner {
-		stat, err := statOf(t.image)
-		if err != nil {
-			return nil, err
-		}
-		for _, limit := range []struct {
-			name  string
-			which int
-			value uint64
-		}{
-			{"as", unix.RLIMIT_AS, toolMemory + uint64(stat.Size)/4096},
-			{"fsize", unix.RLIMIT_FSIZE, uint64(stat.Size)},
-		} {
-			var now unix.Rlimit
-			if err := unix.Getrlimit(limit.which, &now); err != nil {
-				return nil, fmt.Errorf("cannot read the limit %s: %w", limit.name, err)
-			}
-			value := min(limit.value, now.Max) // a limit can't be raised
-			argv = append(argv, fmt.Sprintf("--%s=%d:%d", limit.name, value, value))
-		}
+	argv := append([]string{program}, t.args...)
+	if !t.asOwner {
+		return argv, nil
 	}
-	return append(append(argv, program), t.args...), nil
+	limiter, err := lookTool("prlimit")
+	if err != nil {
+		return nil, err
+	}
+	limits, err := limitsFor(t.image)
+	if err != nil {
+		return nil, err
+	}
+	return append(append([]string{limiter}, limits...), argv...), nil
+}
+
+// limitsFor are the options of prlimit for a tool that works on image: memory
+// that is ample for a sane one, no growing file, no core file.
+func limitsFor(image *os.File) ([]string, error) {
+	stat, err := statOf(image)
+	if err != nil {
+		return nil, err
+	}
+	size := uint64(stat.Size)
+	limits := []string{"--core=0:0"}
+	for _, limit := range []struct {
+		name  string
+		which int
+		value uint64
+	}{
+		{"as", unix.RLIMIT_AS, toolMemory + size/4096},
+		{"fsize", unix.RLIMIT_FSIZE, size},
+	} {
+		var now unix.Rlimit
+		if err := unix.Getrlimit(limit.which, &now); err != nil {
+			return nil, fmt.Errorf("cannot read the limit %s: %w", limit.name, err)
+		}
+		value := min(limit.value, now.Max) // a limit can't be raised
+		limits = append(limits, fmt.Sprintf("--%s=%d:%d", limit.name, value, value))
+	}
+	return limits, nil
 }
 
 // toolMemory is what e2fsck may take, besides its maps of an image's blocks.
