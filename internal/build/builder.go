@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -107,7 +106,11 @@ func (b *builder) run(ctx context.Context) (Manifest, Result, error) {
 		}
 		return Manifest{}, res, err
 	}
-	b.event(PhaseDone, Entered, "")
+	if b.log != nil {
+		b.log.enter(PhaseDone, "")
+	} else {
+		b.event(PhaseDone, Entered, "")
+	}
 	return m, res, nil
 }
 
@@ -180,7 +183,7 @@ func (b *builder) takeSource(ctx context.Context) (*os.File, error) {
 func (b *builder) upToDate() (Manifest, bool, error) {
 	p := b.req.PreviousManifest
 	if p == nil || b.req.Force || b.req.Check && !p.Checked || !p.Source.Locked ||
-		!pinned(b.req.Image) || b.ref.local == false && !b.ref.immutable ||
+		!pinned(b.req.Image) || !b.ref.local && !b.ref.immutable ||
 		p.InputsHash != b.inputsHash() {
 		return Manifest{}, false, nil
 	}
@@ -261,17 +264,17 @@ func (b *builder) build(ctx context.Context) (Manifest, Result, error) {
 		return Manifest{}, Result{}, err
 	}
 	b.log.enter(PhaseVerify, "")
+	if b.req.Check {
+		if err := b.checkSame(out); err != nil {
+			return Manifest{}, Result{}, err
+		}
+		m.Checked = true
+	}
 	image, err := publish(out, b.req.ImagesDir, b.req.System, b.req.CheckBaseConfig)
 	if err != nil {
 		return Manifest{}, Result{}, err
 	}
 	defer image.release()
-	if b.req.Check {
-		if err := b.checkSame(out, image); err != nil {
-			return Manifest{}, Result{}, err
-		}
-		m.Checked = true
-	}
 	m.Image, m.Artifacts, m.EndedAt = image.hash, image.artifacts, time.Now().UTC().Truncate(time.Millisecond)
 	b.log.enter(PhasePublish, short(image.hash))
 	return m, Result{UpToDate: !image.isNew && b.nothingNew(m), Published: image.isNew}, b.commit(m)
@@ -354,10 +357,10 @@ func (b *builder) store() mount {
 }
 
 func (b *builder) container(out string) container {
-	ref := b.req.FlakeRef
+	ref, registry := b.req.FlakeRef, emptyRegistry
 	mounts := []mount{b.store()}
 	if b.ref.local {
-		ref = b.snapshot.nixRef()
+		ref, registry = b.snapshot.nixRef()
 		mounts = append(mounts, mount{source: b.snapshot.Path, target: "/src", readOnly: true})
 	}
 	if b.req.CacheDir != "" {
@@ -381,7 +384,7 @@ func (b *builder) container(out string) container {
 		limits: b.req.Limits, nofile: nofile, nproc: nproc,
 		offline: b.req.Offline,
 		sandbox: !b.req.NoSandbox,
-		argv: []string{"sh", "-c", builderScript, "mvm-build", ref,
+		argv: []string{"sh", "-c", builderScript, "mvm-build", ref, registry,
 			pickExpr(b.req.Tenant, b.req.Profile), "packages." + b.req.System,
 			flag(b.req.RequireLock), flag(b.req.Check)},
 	}
@@ -441,75 +444,6 @@ func (b *builder) processLimits() (nofile, nproc uint64) {
 		return min(uint64(r.Max), most)
 	}
 	return cut(unix.RLIMIT_NOFILE), cut(unix.RLIMIT_NPROC)
-}
-
-// checkSame compares the second build's artifacts with the published ones.
-func (b *builder) checkSame(out string, image *published) error {
-	if _, err := os.Lstat(filepath.Join(out, "differs")); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, a := range image.artifacts {
-		second, err := openRegularAt(filepath.Join(out, "check", a.Name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		first, err := openRegularAt(filepath.Join(b.req.ImagesDir, image.hash, a.Name))
-		if err != nil {
-			second.Close()
-			return err
-		}
-		where, err := firstDifference(first, second)
-		first.Close()
-		second.Close()
-		if err != nil {
-			return err
-		}
-		if where != "" {
-			return &Error{Kind: ErrBuild, Msg: fmt.Sprintf("the build is not reproducible: %s %s", a.Name, where),
-				Hint: "look for timestamps, random identifiers and the order of directory entries"}
-		}
-	}
-	return &Error{Kind: ErrBuild, Msg: "the build is not reproducible: Nix's second build differs from the first", Log: b.log.lastWords()}
-}
-
-// firstDifference describes where two files begin to differ.
-func firstDifference(x, y io.Reader) (string, error) {
-	bufX, bufY := make([]byte, 1<<20), make([]byte, 1<<20)
-	var offset, first, count int64 = 0, -1, 0
-	for {
-		n, errX := io.ReadFull(x, bufX)
-		m, errY := io.ReadFull(y, bufY)
-		for _, err := range []error{errX, errY} {
-			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-				return "", err
-			}
-		}
-		for i := range min(n, m) {
-			if bufX[i] != bufY[i] {
-				if first < 0 {
-					first = offset + int64(i)
-				}
-				count++
-			}
-		}
-		if n != m {
-			if first < 0 {
-				first = offset + int64(min(n, m))
-			}
-			return fmt.Sprintf("differs from byte %d on, and in length", first), nil
-		}
-		offset += int64(n)
-		if errX != nil {
-			break
-		}
-	}
-	if first < 0 {
-		return "", nil
-	}
-	return fmt.Sprintf("differs first at byte %d, in %d bytes of %d", first, count, offset), nil
 }
 
 // collect passes events on and keeps the warnings among them.

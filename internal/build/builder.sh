@@ -1,12 +1,13 @@
 # Runs inside the build container, as an ordinary user, by `sh -c`. Everything
 # it gets it gets as arguments; what it finds out it writes to /out.
 #
-#   $1 flake reference   $2 Nix expression that picks the outputs
-#   $3 attribute holding them, such as packages.x86_64-linux
-#   $4 1: refuse an incomplete lock   $5 1: build a second time and compare
+#   $1 flake reference   $2 flake registry that it is looked up in, or nothing
+#   $3 Nix expression that picks the outputs
+#   $4 attribute holding them, such as packages.x86_64-linux
+#   $5 1: refuse an incomplete lock   $6 1: build a second time and compare
 set -eu
 umask 022
-ref=$1 pick=$2 attr=$3 require_lock=$4 check=$5
+ref=$1 registry=$2 pick=$3 attr=$4 require_lock=$5 check=$6
 say() { printf '@mvm %s\n' "$*" >&2; }
 
 # A store that was not prepared for this user is prepared by the caller.
@@ -40,6 +41,7 @@ build() {
     rm -rf "$TMPDIR"
     mkdir -p "$HOME" "$TMPDIR"
     command nix --version >/out/nix-version
+    printf %s "$registry" >/tmp/registry.json
 
     say phase evaluate
     say tentative
@@ -48,11 +50,12 @@ build() {
     else
         say definite
         if [ "$require_lock" = 1 ]; then say fail lock; return 1; fi
-        nix flake metadata --json --no-write-lock-file "$ref" >/out/metadata.json
+        nix flake metadata --json --no-write-lock-file "$ref" >/out/metadata.json ||
+            { say fail evaluate; return 1; }
         : >/out/unlocked
     fi
     # A branch may move between two commands: from here on it is this commit.
-    case $ref in path:*) ;; *)
+    case $ref in path:* | flake:*) ;; *)
         ref=$(nix eval --impure --raw --expr '(builtins.fromJSON (builtins.readFile "/out/metadata.json")).url') ;;
     esac
     if ! nix eval --json --no-write-lock-file "$ref#$attr" --apply "$pick" >/out/plan.json; then

@@ -47,15 +47,13 @@ func (l *logFile) Close() error { return l.f.Close() }
 // spoke says whether Nix got as far as saying anything.
 func (l *nixLog) spoke() bool { return l.phase != PhaseContainer }
 
-// lastWords are what an error shows of the log: what Nix said, after the last
-// lines of the builders where Nix does not repeat them.
+// lastWords are what an error shows of the log: the builders' last lines,
+// unless Nix repeats them, and what Nix itself said.
 func (l *nixLog) lastWords() string {
+	said := withoutOwnFrames(strings.Join(l.errors, "\n"))
 	var parts []string
-	said := strings.Join(l.errors, "\n")
-	if len(l.tail) > 0 && !strings.Contains(said, "last 10 log lines") {
-		parts = append(parts, strings.Join(l.tail, "\n"))
-	} else if len(l.tail) > 0 && !strings.Contains(said, l.tail[len(l.tail)-1]) {
-		parts = append(parts, strings.Join(l.tail, "\n"))
+	if n := len(l.tail); n > 0 && !strings.Contains(said, l.tail[n-1]) {
+		parts = append(parts, l.tail...)
 	}
 	if said != "" {
 		parts = append(parts, said)
@@ -64,4 +62,16 @@ func (l *nixLog) lastWords() string {
 		parts = l.noise
 	}
 	return strings.Join(parts, "\n")
+}
+
+// withoutOwnFrames leaves out the parts of an evaluation's stack trace that
+// are in pick.nix, which the flake's author has never seen.
+func withoutOwnFrames(text string) string {
+	var kept []string
+	for _, frame := range strings.Split(text, "\n\n") {
+		if !strings.Contains(frame, "«string»") {
+			kept = append(kept, frame)
+		}
+	}
+	return strings.TrimSpace(strings.Join(kept, "\n\n"))
 }

@@ -47,8 +47,7 @@ func nixConfig(sandbox, offline bool, cpus float64) string {
 		"max-jobs = " + cores,
 		"sandbox = " + strconv.FormatBool(sandbox),
 		"sandbox-fallback = false",
-		"flake-registry =",
-		"use-registries = false",
+		"flake-registry = /tmp/registry.json", // holds the flake itself at most
 		"warn-dirty = false",
 	}
 	if offline {

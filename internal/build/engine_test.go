@@ -199,11 +199,34 @@ func TestOldNix(t *testing.T) {
 		t.Errorf("manifest = %+v", m)
 	}
 	checkImage(t, m, req)
+	testSubfolder(t, req)
 	broken := newRequest(t, engine, writeGuest(t, strings.Replace(flakeBody, `copy "kernel"`, `run "k" "echo last words; exit 3"`, 1)))
 	broken.Image = req.Image
 	wantError(t, broken, build.ErrBuild, "Nix could not build the guest", "last words")
 	broken.Profile = "nosuch"
 	wantError(t, broken, build.ErrInput, "defines no guest", "its profiles are baseline, minimal")
+}
+
+// A flake below the tree's root sees the whole tree.
+func TestSubfolder(t *testing.T) {
+	engine := enginetest.Docker(t)
+	testSubfolder(t, newRequest(t, engine, writeGuest(t, flakeBody)))
+}
+
+func testSubfolder(t *testing.T, req build.Request) {
+	t.Helper()
+	dir := req.FlakeRef
+	below := filepath.Join(dir, "nix", "odd name")
+	write(t, below, "flake.nix", readFile(t, filepath.Join(dir, "flake.nix")))
+	if err := os.Remove(filepath.Join(dir, "flake.nix")); err != nil {
+		t.Fatal(err)
+	}
+	req.FlakeRef = "path:" + dir + "?dir=nix/odd+name"
+	write(t, below, "flake.nix", strings.ReplaceAll(flakeBody, "${self}", "${../..}"))
+	m, _ := mustBuild(t, req)
+	if got := readFile(t, filepath.Join(req.ImagesDir, m.Image, build.Initrd)); got != "not empty" {
+		t.Errorf("initrd = %q", got)
+	}
 }
 
 // wantError runs a build that must fail with all of the words somewhere in

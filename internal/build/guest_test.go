@@ -29,7 +29,7 @@ const flakeHead = `{
         builder = "${self}/busybox";
         args = [ "sh" "-euc" script ];
         bb = "${self}/busybox";
-        src = self;
+        src = "${self}";
       };
       copy = file: run file "$bb cp $src/${file} $out";
 `

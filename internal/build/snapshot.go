@@ -2,12 +2,15 @@ package build
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Snapshot is an immutable copy of a local source tree.
@@ -23,12 +26,27 @@ type Snapshot struct {
 	Warnings []string
 }
 
-// nixRef is the snapshot as Nix in the container names it.
-func (s Snapshot) nixRef() string {
+// emptyRegistry keeps Nix from looking up flakes by names that can change
+// their meaning.
+const emptyRegistry = `{"flakes":[],"version":2}`
+
+// nixRef is the snapshot as Nix in the container names it. A flake below the
+// tree's root needs a registry entry: path:/src?dir=… is too new for Nix 2.8,
+// and path:/src/… would hide the rest of the tree from it.
+func (s Snapshot) nixRef() (ref, registry string) {
 	if s.FlakeDir == "" {
-		return "path:/src"
+		return "path:/src", emptyRegistry
 	}
-	return "path:/src?dir=" + url.QueryEscape(s.FlakeDir)
+	type object map[string]any
+	entry := object{
+		"from": object{"type": "indirect", "id": "tenant"},
+		"to":   object{"type": "path", "path": "/src", "dir": s.FlakeDir},
+	}
+	data, err := json.Marshal(object{"version": 2, "flakes": []object{entry}})
+	if err != nil {
+		panic(err) // strings and numbers always have a JSON form
+	}
+	return "flake:tenant", string(data)
 }
 
 // TakeSnapshot copies a local source into srcDir, unless the same tree is
@@ -101,10 +119,17 @@ func readSource(ctx context.Context, r flakeRef, s *Snapshot) (top string, t *so
 		t, err = git.commit(ctx, s.Revision)
 		return git.top, t, err
 	}
-	if s.Revision, s.Dirty, err = git.state(ctx); err != nil {
-		return "", nil, err
-	}
+	var state errgroup.Group
+	state.Go(func() error {
+		var err error
+		s.Revision, s.Dirty, err = git.state(ctx)
+		return err
+	})
 	t, err = git.worktree(ctx)
+	if stateErr := state.Wait(); err == nil && stateErr != nil {
+		t.close()
+		err = stateErr
+	}
 	return git.top, t, err
 }
 

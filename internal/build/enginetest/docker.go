@@ -109,13 +109,9 @@ func findDaemon() (string, error) {
 	return "", fmt.Errorf("%w (apt-get install docker.io)", err)
 }
 
-// daemonArgs is dockerd's command line, in namespaces of its own. Mounts of
-// the host reach it, so that tests can bind what they mount; its own mounts
-// die with it.
-func daemonArgs(binary, dir, run string) []string {
+// daemonArgs is dockerd's command line.
+func daemonArgs(dir, run string) []string {
 	return []string{
-		"--net", "--mount", "--propagation", "slave", "--",
-		binary,
 		"--data-root", filepath.Join(dir, "data"),
 		"--exec-root", filepath.Join(run, "exec"),
 		"--pidfile", filepath.Join(run, "docker.pid"),
@@ -130,9 +126,9 @@ func (d *Daemon) launch(binary, dir string, log *os.File) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("unshare", daemonArgs(binary, absolute, d.run)...)
+	cmd := exec.Command(binary, daemonArgs(absolute, d.run)...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM, Cloneflags: syscall.CLONE_NEWNET}
 	started := make(chan error)
 	go func() {
 		// The parent-death signal comes when this thread ends, not the process.
