@@ -33,7 +33,7 @@ type Stdio struct {
 func Run(ctx context.Context, t Target, o Options, argv []string, stdio Stdio) (int, error) {
 	code, said, err := run(ctx, Args(t, o, argv), stdio)
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && (err != nil || code == sshFailed):
 		return sshFailed, fmt.Errorf("cannot run a command in %s over SSH: %w", t.ID, ctx.Err())
 	case err != nil:
 		return sshFailed, fmt.Errorf("cannot run ssh: %w", err)

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -17,7 +16,13 @@ import (
 // snapshotSuffix ends the file name of a snapshot.
 const snapshotSuffix = ".ext4"
 
-var snapshotName = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`)
+// isSnapshotName tells whether name is one to 63 lower-case letters, digits and
+// inner dots, dashes or underscores.
+func isSnapshotName(name string) bool {
+	const alphanumeric, inner = "abcdefghijklmnopqrstuvwxyz0123456789", "._-"
+	return name != "" && len(name) <= 63 && strings.Trim(name, alphanumeric+inner) == "" &&
+		!strings.ContainsAny(name[:1]+name[len(name)-1:], inner)
+}
 
 // SnapshotInfo is one snapshot of a data volume.
 type SnapshotInfo struct {
@@ -131,7 +136,7 @@ func Snapshots(dir string) ([]SnapshotInfo, error) {
 	var list []SnapshotInfo
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), snapshotSuffix)
-		if !ok || !snapshotName.MatchString(name) {
+		if !ok || !isSnapshotName(name) {
 			continue // a draft that a killed call left
 		}
 		var stat unix.Stat_t
@@ -147,7 +152,7 @@ func Snapshots(dir string) ([]SnapshotInfo, error) {
 }
 
 func snapshotPath(dir, name string) (string, error) {
-	if !snapshotName.MatchString(name) {
+	if !isSnapshotName(name) {
 		return "", errors.New("a name is 1 to 63 lower-case letters, digits and inner dots, dashes or underscores")
 	}
 	return filepath.Join(dir, name+snapshotSuffix), nil

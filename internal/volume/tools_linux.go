@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -77,7 +76,7 @@ func (t tool) run(ctx context.Context) (stdout, stderr string, err error) {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		err = &run.Error{Argv: append([]string{t.name}, t.args...), Stderr: essence(stdout + "\n" + stderr), Err: err}
+		err = &run.Error{Argv: append([]string{t.name}, t.args...), Stderr: t.essence(stdout + "\n" + stderr), Err: err}
 	}
 	return stdout, stderr, err
 }
@@ -180,11 +179,11 @@ func printable(text []byte) string {
 
 // essence is what matters in a tool's words: not its version, the passes it
 // goes through or the blank lines between, and not all where that is much.
-func essence(said string) string {
+func (t tool) essence(said string) string {
 	var lines []string
 	for line := range strings.Lines(said) {
 		line = strings.TrimSpace(line)
-		if line == "" || toolChatter.MatchString(line) {
+		if line == "" || strings.HasPrefix(line, "Pass ") || strings.HasPrefix(line, t.name+" 1.") {
 			continue
 		}
 		if len(lines) == 10 {
@@ -194,5 +193,3 @@ func essence(said string) string {
 	}
 	return strings.Join(lines, "\n")
 }
-
-var toolChatter = regexp.MustCompile(`^(Pass \d|[a-z0-9]+ 1\.\d+\.\d+ \()`)
