@@ -8,6 +8,7 @@ package tests
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -164,12 +165,14 @@ func (e *env) setup(s *testscript.Env) error {
 	s.Setenv("REPO", e.repo)
 	s.Setenv("DOCKER_HOST", os.Getenv("DOCKER_HOST"))
 	s.Setenv(inNetns, "1")
+	s.Setenv("SECRET", "secret-"+rand.Text())
 	return nil
 }
 
 var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"exits":   cmdExits,
 	"absent":  cmdAbsent,
+	"hidden":  cmdHidden,
 	"killvmm": cmdKillVMM,
 }
 
@@ -235,6 +238,29 @@ func fileHolds(path, value string) (bool, error) {
 		}
 		keep := min(len(value), len(buf))
 		buf = buf[:copy(buf[:cap(buf)], buf[len(buf)-keep:])]
+	}
+}
+
+// hidden VALUE fails if a process of mvm's has VALUE in its arguments or
+// environment. The scripts' own processes have it, by way of testing.
+func cmdHidden(ts *testscript.TestScript, neg bool, args []string) {
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	ts.Check(err)
+	looked := 0
+	for _, cmdline := range files {
+		argv, err := os.ReadFile(cmdline)
+		if err != nil || !bytes.Contains(argv, []byte("qemu-system")) && !bytes.Contains(argv, []byte("supervise")) {
+			continue // gone, or not mvm's
+		}
+		environ, err := os.ReadFile(filepath.Join(filepath.Dir(cmdline), "environ"))
+		ts.Check(err)
+		looked++
+		if bytes.Contains(append(argv, environ...), []byte(args[0])) != neg {
+			ts.Fatalf("%s has it", cmdline)
+		}
+	}
+	if looked < 2 {
+		ts.Fatalf("no supervisor and VMM to look at")
 	}
 }
 

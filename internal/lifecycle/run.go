@@ -51,24 +51,11 @@ func (h *Host) start(ctx context.Context, id string, progress func(supervisor.Pr
 		return false, err
 	}
 	defer lock.Unlock()
-	status, err := h.Observe(id)
-	if err != nil {
-		return false, err
+	status, already, err := h.settled(ctx, id)
+	if err != nil || already {
+		return already, err
 	}
-	alive, err := h.Store.SupervisorAlive(id)
-	if err != nil {
-		return false, err
-	}
-	switch {
-	case alive && (status.Running || status.Phase == tenant.Starting || status.Phase == tenant.Restarting):
-		return true, nil // its supervisor is at it
-	case alive:
-		return false, &Error{
-			Kind: ErrState,
-			Msg:  fmt.Sprintf("it is %s", status.Phase),
-			Hint: fmt.Sprintf("wait for it, or stop it: mvm tenant stop %s", id),
-		}
-	case !status.Built:
+	if !status.Built {
 		return false, &Error{Kind: ErrState, Msg: "it is not built", Hint: "mvm tenant build " + id}
 	}
 	if err := h.checkTier(); err != nil {
@@ -86,6 +73,38 @@ func (h *Host) start(ctx context.Context, id string, progress func(supervisor.Pr
 	}
 	defer held.Unlock()
 	return false, supervisor.Spawn(ctx, h.Store, id, held, progress)
+}
+
+// settled observes a tenant. One whose supervisor is at it already needs no
+// start; one whose supervisor is on its way out is waited for.
+func (h *Host) settled(ctx context.Context, id string) (s Status, already bool, err error) {
+	deadline := time.NewTimer(h.Wait)
+	defer deadline.Stop()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		if s, err = h.Observe(id); err != nil {
+			return s, false, err
+		}
+		alive, err := h.Store.SupervisorAlive(id)
+		if err != nil || !alive {
+			return s, false, err
+		}
+		if s.Running && s.Phase == tenant.Running || s.Phase == tenant.Starting || s.Phase == tenant.Restarting {
+			return s, true, nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return s, false, ctx.Err()
+		case <-deadline.C:
+			return s, false, &Error{
+				Kind: ErrState,
+				Msg:  fmt.Sprintf("it is %s", s.Phase),
+				Hint: fmt.Sprintf("wait for it, or stop it: mvm tenant stop %s --force", id),
+			}
+		}
+	}
 }
 
 // wantRunning writes down that the tenant should run before anything runs:
