@@ -30,6 +30,7 @@
 in {
   inherit (lib.trivial) release;
   inherit (flake.lib) systems profiles;
+  inherit (flake) packages;
 
   # Everything a tenant's build would be asked for, to the last derivation.
   drvPaths = lib.mapAttrs (_: lib.mapAttrs (_: p: p.drvPath)) (
