@@ -32,6 +32,12 @@ in {
   inherit (flake.lib) systems profiles;
   inherit (flake) packages;
 
+  # What the program would be built from, and how.
+  program = import ../lib/mvm.nix {
+    inherit lib;
+    buildGo126Module = args: {inherit (args) src postPatch subPackages ldflags vendorHash;};
+  };
+
   # Everything a tenant's build would be asked for, to the last derivation.
   drvPaths = lib.mapAttrs (_: lib.mapAttrs (_: p: p.drvPath)) (
     lib.mapAttrs (_: lib.filterAttrs (name: _: isGuest name)) flake.packages

@@ -1,9 +1,9 @@
 # The program itself, from the Go sources beside this folder.
 {
   lib,
-  buildGoModule,
+  buildGo126Module,
 }:
-buildGoModule {
+buildGo126Module {
   pname = "mvm";
   version = "0";
 
@@ -12,6 +12,9 @@ buildGoModule {
     root = ../..;
     fileset = lib.fileset.unions [../../go.mod ../../go.sum ../../cmd ../../internal];
   };
+
+  # Of the Go version, the language counts: nixpkgs may have an older patch.
+  postPatch = "sed -i -E 's/^go ([0-9]+\\.[0-9]+)\\..*/go \\1.0/' go.mod";
 
   # The hash of what `go mod vendor` makes. scripts/check-nix computes it
   # and says when it has moved.
