@@ -93,7 +93,9 @@ func badBootArgs(args string) string {
 			return "may hold printable ASCII only"
 		}
 	}
-	if strings.Count(args, `"`)%2 != 0 {
+	// The kernel knows double quotes, systemd single ones, too. An open one
+	// would swallow the words that follow.
+	if strings.Count(args, `"`)%2 != 0 || strings.Count(args, "'")%2 != 0 {
 		return "has a quote that is not closed"
 	}
 	return ""
@@ -111,11 +113,13 @@ func splitBootArgs(args string) []string {
 	})
 }
 
+var unquote = strings.NewReplacer(`"`, "", "'", "")
+
 // ownedBootWord names the word of mvm's that word would set, or "". It
 // compares as the readers do: the kernel and systemd take - for _, strip
 // quotes, and an initrd's systemd takes rd. before any of its words.
 func ownedBootWord(word string) string {
-	key, _, _ := strings.Cut(strings.ReplaceAll(word, `"`, ""), "=")
+	key, _, _ := strings.Cut(unquote.Replace(word), "=")
 	key = strings.TrimPrefix(strings.ReplaceAll(key, "-", "_"), "rd.")
 	switch key {
 	case "ip", "nfsaddrs": // nfsaddrs is the kernel's old name for ip
@@ -129,9 +133,9 @@ func ownedBootWord(word string) string {
 	return ""
 }
 
-// addBootWords puts words where the kernel reads them: before a lone --,
-// after which everything is for the guest's init.
-func addBootWords(args string, words []string) string {
+// AddBootWords puts words where the kernel reads them: before a lone --, after
+// which everything is for the guest's init.
+func AddBootWords(args string, words ...string) string {
 	all := splitBootArgs(args)
 	at := slices.Index(all, "--")
 	if at < 0 {

@@ -51,7 +51,7 @@ func Final(base Base, rt Runtime) (Config, error) {
 			args = given
 		}
 	}
-	merged, err := json.Marshal(merge(base.doc, rt.document(addBootWords(args, words))))
+	merged, err := json.Marshal(merge(base.doc, rt.document(AddBootWords(args, words...))))
 	if err != nil {
 		return Config{}, err
 	}

@@ -23,11 +23,11 @@ type LastWords struct {
 
 func (w *LastWords) Write(p []byte) (int, error) {
 	w.mu.Lock()
+	defer w.mu.Unlock() // a VMM may have two pipes, To is written to by one at a time
 	w.tail = append(w.tail, p...)
 	if extra := len(w.tail) - maxWords; extra > 0 {
 		w.tail = append([]byte(nil), w.tail[extra:]...)
 	}
-	w.mu.Unlock()
 	if w.To == nil {
 		return len(p), nil
 	}

@@ -154,7 +154,7 @@ func machineArgs(m fcconfig.MachineConfig, t Target) ([]string, error) {
 // Firecracker adds, but for the virtio_mmio.device words: the machine
 // describes its devices itself.
 func bootArgs(cfg fcconfig.Config, t Target) []string {
-	words := []string{cfg.BootSource.BootArgs, "pci=off"}
+	words := []string{"pci=off"}
 	for _, d := range cfg.Drives {
 		if !d.IsRootDevice {
 			continue
@@ -181,7 +181,7 @@ func bootArgs(cfg fcconfig.Config, t Target) []string {
 	if initrd := cfg.BootSource.InitrdPath; initrd != "" {
 		args = append(args, "-initrd", initrd)
 	}
-	return append(args, "-append", strings.Join(words, " "))
+	return append(args, "-append", fcconfig.AddBootWords(cfg.BootSource.BootArgs, words...))
 }
 
 func driveArgs(path string, d fcconfig.Drive) ([]string, error) {
@@ -239,17 +239,20 @@ func throttleOptions(path string, l *fcconfig.RateLimiter) (string, error) {
 	return out, nil
 }
 
-// perSecond is the rate at which a bucket is refilled, at least 1.
+// perSecond is the rate at which a bucket is refilled.
 func perSecond(b *fcconfig.TokenBucket) (uint64, error) {
 	const most = 1_000_000_000_000_000 // QEMU's own
 	if b.Size > most {
 		return 0, errors.New("the bucket is larger than QEMU counts")
 	}
-	rate := max(b.Size*1000/b.RefillTime, 1)
-	if rate > most {
+	switch rate := b.Size * 1000 / b.RefillTime; {
+	case rate > most:
 		return 0, errors.New("the rate is higher than QEMU counts")
+	case rate == 0:
+		return 0, errors.New("QEMU counts no less than one a second")
+	default:
+		return rate, nil
 	}
-	return rate, nil
 }
 
 func networkArgs(interfaces []fcconfig.NetworkInterface) []string {
