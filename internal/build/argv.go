@@ -122,7 +122,8 @@ func mountArg(m mount) string {
 	return arg
 }
 
-// versionArgs asks the engine's server part for its version.
+// versionArgs asks the engine's server part for its version. What docker is
+// asked for beside it is there to fail with podman.
 func versionArgs(engine string) []string {
 	if engine == "podman" {
 		return []string{"info", "--format", "{{.Version.Version}}"}
@@ -130,7 +131,7 @@ func versionArgs(engine string) []string {
 	if engine == "nerdctl" {
 		return []string{"info", "--format", "{{.ServerVersion}}"}
 	}
-	return []string{"version", "--format", "{{.Server.Version}}"}
+	return []string{"version", "--format", "{{.Server.Version}} {{.Server.KernelVersion}}"}
 }
 
 // listArgs lists the names and tenants of this root's containers, running or

@@ -37,6 +37,7 @@ type Request struct {
 	Offline     bool // no network, and nothing fetched
 	NoSandbox   bool // give up Nix's own sandbox; recorded
 	Force       bool // build even when nothing changed
+	FreshStore  bool // throw the tenant's store away first, so that nothing an earlier build left can matter
 	Check       bool // build twice and compare bit for bit
 	RequireLock bool // refuse a flake whose lock file is missing or incomplete
 

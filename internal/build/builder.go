@@ -182,7 +182,7 @@ func (b *builder) takeSource(ctx context.Context) (*os.File, error) {
 // locked source, profile and builder, and sound artifacts.
 func (b *builder) upToDate() (Manifest, bool, error) {
 	p := b.req.PreviousManifest
-	if p == nil || b.req.Force || b.req.Check && !p.Checked || !p.Source.Locked ||
+	if p == nil || b.req.Force || b.req.FreshStore || b.req.Check && !p.Checked || !p.Source.Locked ||
 		!pinned(b.req.Image) || !b.ref.local && !b.ref.immutable ||
 		p.InputsHash != b.inputsHash() {
 		return Manifest{}, false, nil
@@ -319,6 +319,11 @@ func (b *builder) runContainer(ctx context.Context, out string) error {
 		b.event(PhaseContainer, Step, "removed containers that a killed mvm had left: "+strings.Join(swept, ", "))
 	}
 	b.log.enter(PhaseContainer, b.image.Ref)
+	if b.req.FreshStore {
+		if err := b.prepareStore(ctx); err != nil {
+			return err
+		}
+	}
 	c := b.container(out)
 	for attempt := 0; ; attempt++ {
 		err := engineRun{b.engine, c, b.log}.run(ctx)
@@ -386,11 +391,11 @@ func (b *builder) container(out string) container {
 		sandbox: !b.req.NoSandbox,
 		argv: []string{"sh", "-c", builderScript, "mvm-build", ref, registry,
 			pickExpr(b.req.Tenant, b.req.Profile), "packages." + b.req.System,
-			flag(b.req.RequireLock), flag(b.req.Check)},
+			oneOrZero(b.req.RequireLock), oneOrZero(b.req.Check)},
 	}
 }
 
-func flag(b bool) string {
+func oneOrZero(b bool) string {
 	if b {
 		return "1"
 	}
@@ -409,23 +414,28 @@ func (b *builder) prepareStore(ctx context.Context) error {
 	if _, err := b.engine.output(ctx, volumeCreateArgs(store.source, b.labels())...); err != nil {
 		return fmt.Errorf("cannot prepare store: %w", err)
 	}
+	if err := (engineRun{b.engine, b.preparation(), b.log}).run(ctx); err != nil {
+		return &Error{Kind: ErrHost, Msg: "cannot prepare the store of " + b.req.Tenant, Err: withoutArgv(err), Log: b.log.lastWords(),
+			Hint: "the builder image must hold nix, sh and coreutils; see `mvm builder show`"}
+	}
+	return nil
+}
+
+// preparation is the container that prepares a store. It runs nothing but the
+// builder image's own programs.
+func (b *builder) preparation() container {
 	nofile, nproc := b.processLimits()
-	c := container{
+	return container{
 		name:   containerName(b.req.Scope, b.req.Tenant),
 		labels: b.labels(),
 		image:  b.image.ID,
-		mounts: []mount{store},
+		mounts: []mount{b.store()},
 		env:    [][2]string{{"PATH", searchPath}},
 		limits: b.req.Limits, nofile: nofile, nproc: nproc,
 		offline: true,
 		caps:    []string{"CHOWN", "DAC_OVERRIDE"},
 		argv:    []string{"sh", "-c", prepareScript, "mvm-prepare", fmt.Sprint(buildUID)},
 	}
-	if err := (engineRun{b.engine, c, b.log}).run(ctx); err != nil {
-		return &Error{Kind: ErrHost, Msg: "cannot prepare the store of " + b.req.Tenant, Err: withoutArgv(err), Log: b.log.lastWords(),
-			Hint: "the builder image must hold nix, sh and coreutils; see `mvm builder show`"}
-	}
-	return nil
 }
 
 // processLimits are ulimits for podman, which otherwise sets its own defaults

@@ -26,7 +26,7 @@ var builderScript string
 const prepareScript = `set -eu
 nix --version >/dev/null
 mkdir -p /nix/var/mvm
-find /nix -mindepth 1 -maxdepth 1 -exec chown -R "$1:$1" {} +
+chown -R "$1:$1" /nix/*
 chown "$1:$1" /nix`
 
 // exitUnprepared is builder.sh's way to say that the store is not prepared.

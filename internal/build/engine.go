@@ -69,22 +69,27 @@ func probe(ctx context.Context, name string) (Engine, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, detectTimeout)
 	defer cancel()
-	behaves := name
-	if name == "docker" {
-		// podman-docker installs podman under docker's name.
-		out, err := run.Output(ctx, path, "--version")
-		if err != nil {
-			return Engine{}, err
-		}
-		if strings.Contains(strings.ToLower(string(out)), "podman") {
-			behaves = "podman"
-		}
+	out, err := run.Output(ctx, path, versionArgs(name)...)
+	if name == "docker" && err != nil && isPodman(ctx, path, err) {
+		name = "podman"
+		out, err = run.Output(ctx, path, versionArgs(name)...)
 	}
-	out, err := run.Output(ctx, path, versionArgs(behaves)...)
 	if err != nil {
 		return Engine{}, err
 	}
-	return Engine{Name: behaves, Path: path, Version: strings.TrimSpace(string(out))}, nil
+	version, _, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	return Engine{Name: name, Path: path, Version: version}, nil
+}
+
+// isPodman recognises podman under docker's name, as podman-docker installs
+// it, after it did not understand docker's template.
+func isPodman(ctx context.Context, path string, err error) bool {
+	var failed *run.Error
+	if errors.As(err, &failed) && strings.Contains(failed.Stderr, "can't evaluate field") {
+		return true
+	}
+	out, err := run.Output(ctx, path, "--version")
+	return err == nil && strings.HasPrefix(string(out), "podman")
 }
 
 // attempt is one engine that did not answer.

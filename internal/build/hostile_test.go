@@ -1,6 +1,7 @@
 package build_test
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -116,6 +117,27 @@ func TestTampering(t *testing.T) {
 	if m, _ := mustBuild(t, other); m.Image != want.Image {
 		t.Errorf("beta's build gave %s, want %s", m.Image, want.Image)
 	}
+}
+
+// The builders of one tenant share a user. One that changes another's output
+// behind Nix's back is found out, so that NAR hashes in a manifest are true.
+func TestTamperingWithOwnOutputs(t *testing.T) {
+	engine := enginetest.Docker(t)
+	flake := strings.Replace(flakeBody, `copy "initrd"`,
+		`run "initrd" "echo ${copy "kernel"} > $out; $bb chmod u+w ${copy "kernel"} && echo evil >> ${copy "kernel"} || echo failed >> $out"`, 1)
+	req := newRequest(t, engine, writeGuest(t, flake))
+	m, _, err := build.Build(t.Context(), req, nil)
+	if err == nil {
+		got := readFile(t, filepath.Join(req.ImagesDir, m.Image, build.Initrd))
+		t.Fatalf("the build was accepted: initrd = %q", got)
+	}
+	if !errors.Is(err, build.ErrBuild) || !strings.Contains(explain(err), "was modified") {
+		t.Errorf("err = %s", explain(err))
+	}
+	// A fresh store brings the truth back.
+	req.FlakeRef = writeGuest(t, flakeBody)
+	req.FreshStore = true
+	mustBuild(t, req)
 }
 
 // A build that writes to /out cannot smuggle anything past the checks.

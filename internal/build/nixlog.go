@@ -75,7 +75,7 @@ type nixLog struct {
 	partial    []byte
 	activities map[uint64]*activity
 	phase      Phase
-	counts     Counts
+	fetches    Count
 	done       Counts // of activities that ended
 	lastTick   time.Time
 	tentative  bool // what fails now will be tried another way
@@ -182,13 +182,22 @@ func (l *nixLog) start(e nixEvent) {
 		a.name = derivationName(e.str(0))
 		l.built++
 	case actFileTransfer, actFetchTree:
-		l.counts.Fetches.Expected++
-		l.counts.Fetches.Running++
+		l.fetches.Expected++
+		l.fetches.Running++
 	}
-	if text := clean(e.Text); text != "" && (e.Level <= 3 || e.Type == actBuild) {
+	if text := clean(e.Text); text != "" && (e.Level <= levelInfo || worthTelling(e.Type)) {
 		l.write(text)
 		l.send(Event{Kind: Step, Text: text, Source: a.name})
 	}
+}
+
+// worthTelling says of which activities a person wants to know by name.
+func worthTelling(kind int) bool {
+	switch kind {
+	case actBuild, actSubstitute, actCopyPath, actFileTransfer, actFetchTree:
+		return true
+	}
+	return false
 }
 
 func (l *nixLog) stop(id uint64) {
@@ -198,13 +207,17 @@ func (l *nixLog) stop(id uint64) {
 	}
 	delete(l.activities, id)
 	switch a.kind {
+	case actBuilds:
+		l.done.Builds.add(a.count)
+	case actCopyPaths:
+		l.done.Copies.add(a.count)
 	case actFileTransfer:
 		l.done.Bytes.Done += a.count.Done
 		l.done.Bytes.Expected += a.count.Done // what was announced may not have come
 		fallthrough
 	case actFetchTree:
-		l.counts.Fetches.Running--
-		l.counts.Fetches.Done++
+		l.fetches.Running--
+		l.fetches.Done++
 	}
 	l.tick()
 }
@@ -277,20 +290,26 @@ func (l *nixLog) tick() {
 
 // total adds up what runs and what is done.
 func (l *nixLog) total() Counts {
-	c := l.counts
-	c.Bytes = l.done.Bytes
+	c := l.done
+	c.Fetches = l.fetches
 	for _, a := range l.activities {
 		switch a.kind {
 		case actBuilds:
-			c.Builds = a.count
+			c.Builds.add(a.count)
 		case actCopyPaths:
-			c.Copies = a.count
+			c.Copies.add(a.count)
 		case actFileTransfer:
-			c.Bytes.Done += a.count.Done
-			c.Bytes.Expected += a.count.Expected
+			c.Bytes.add(Count{Done: a.count.Done, Expected: a.count.Expected})
 		}
 	}
 	return c
+}
+
+func (c *Count) add(o Count) {
+	c.Done += o.Done
+	c.Expected += o.Expected
+	c.Running += o.Running
+	c.Failed += o.Failed
 }
 
 func (l *nixLog) send(e Event) {

@@ -225,6 +225,9 @@ func (b *builder) explain(ctx context.Context, out string, err error) error {
 		case "lock":
 			return &Error{Kind: ErrInput, Msg: "the flake's lock file is missing or does not match its inputs", Log: words,
 				Hint: "run `nix flake lock` and commit flake.lock, or leave out --require-lock"}
+		case "modified":
+			return &Error{Kind: ErrBuild, Msg: "outputs were modified after Nix had built them", Log: words,
+				Hint: "a build of this tenant tampers with the store; once the flake is right again, build with a fresh store"}
 		case "evaluate":
 			return b.explainEvaluation(out, words)
 		}
