@@ -30,11 +30,11 @@ func Attach(ctx context.Context, cfg Config, ep Endpoint) (changes []Change, err
 	var back undo.Stack
 	defer back.Run(ctx, &err)
 
-	bridge, made, err := l.ensureBridge(cfg.BridgeOf(ep.IP))
+	name := cfg.BridgeOf(ep.IP)
+	bridge, changes, err := l.ensureBridge(name, func() ([]Change, error) { return cfg.clearObstacles(ctx, name) })
 	if err != nil {
-		return nil, err
+		return changes, err
 	}
-	changes = append(changes, made...)
 	switched, err := ensureForwarding()
 	if err != nil {
 		return changes, err
@@ -55,6 +55,27 @@ func Attach(ctx context.Context, cfg Config, ep Endpoint) (changes []Change, err
 		return changes, err
 	}
 	back.Clear()
+	return changes, nil
+}
+
+// clearObstacles makes the host's other firewalls accept what ours lets pass.
+// That is done once for each bridge; what they change later is Reconcile's to
+// find.
+func (c Config) clearObstacles(ctx context.Context, bridge string) (changes []Change, err error) {
+	base, err := c.base()
+	if err != nil {
+		return nil, err
+	}
+	found, err := firewall.Obstacles(ctx, base, []string{bridge})
+	if err != nil {
+		return nil, fmt.Errorf("cannot look at the host's other firewalls: %w", err)
+	}
+	for _, o := range found {
+		if err := o.Clear(ctx); err != nil {
+			return changes, fmt.Errorf("cannot clear the way (%s): %w", o.What, err)
+		}
+		changes = append(changes, Change{"other firewalls", "set", o.What})
+	}
 	return changes, nil
 }
 

@@ -44,8 +44,9 @@ func (l *links) link(name string) (netlink.Link, error) {
 }
 
 // ensureBridge returns the named bridge, making it where it is missing. A
-// bridge that is up is complete: up is the last thing it gets.
-func (l *links) ensureBridge(name string) (netlink.Link, []Change, error) {
+// bridge that is up is complete: up is the last thing it gets, after
+// beforeUp, which may return changes of its own.
+func (l *links) ensureBridge(name string, beforeUp func() ([]Change, error)) (netlink.Link, []Change, error) {
 	link, err := l.ownBridge(name)
 	if err != nil {
 		return nil, nil, err
@@ -53,15 +54,22 @@ func (l *links) ensureBridge(name string) (netlink.Link, []Change, error) {
 	if link != nil && link.Attrs().Flags&net.FlagUp != 0 {
 		return link, nil, nil
 	}
-	changes := []Change{{"bridge " + name, "add", l.cfg.Subnet.String()}}
 	if link == nil {
 		if err := l.checkSubnetFree(); err != nil {
 			return nil, nil, err
 		}
 	}
-	link, err = l.configureBridge(name)
-	if err != nil {
+	if link, err = l.configureBridge(name); err != nil {
 		return nil, nil, fmt.Errorf("cannot set up bridge %s: %w", name, err)
+	}
+	changes := []Change{{"bridge " + name, "add", l.cfg.Subnet.String()}}
+	more, err := beforeUp()
+	changes = append(changes, more...)
+	if err != nil {
+		return nil, changes, err
+	}
+	if err := l.LinkSetUp(link); err != nil {
+		return nil, changes, fmt.Errorf("cannot bring bridge %s up: %w", name, err)
 	}
 	return link, changes, nil
 }
@@ -79,7 +87,8 @@ func (l *links) ownBridge(name string) (netlink.Link, error) {
 	return link, nil
 }
 
-// configureBridge makes the bridge and everything that belongs to it.
+// configureBridge makes the bridge and everything that belongs to it, but does
+// not bring it up.
 func (l *links) configureBridge(name string) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.Group, attrs.HardwareAddr = name, l.cfg.group(), l.cfg.gatewayMAC()
@@ -110,7 +119,7 @@ func (l *links) configureBridge(name string) (netlink.Link, error) {
 	if err := l.ensureGuard(name); err != nil {
 		return nil, err
 	}
-	return link, l.LinkSetUp(link)
+	return link, nil
 }
 
 // bridgePrefix is the gateway's address on the named bridge. The first bridge

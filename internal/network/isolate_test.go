@@ -27,6 +27,9 @@ func isolated(t testing.TB) bool {
 		prepareNamespace(t)
 		return true
 	}
+	if test, ok := t.(*testing.T); ok {
+		test.Parallel() // it is alone in its namespaces
+	}
 	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(t.Name()), "/", "$/^") + "$"
 	args := []string{"-test.run=" + pattern, "-test.v", "-test.timeout=150s"}
 	if _, bench := t.(*testing.B); bench {
@@ -56,8 +59,10 @@ func prepareNamespace(t testing.TB) {
 		flags                uintptr
 	}{
 		{"none", "/", "", unix.MS_REC | unix.MS_PRIVATE},
-		{"sysfs", "/sys", "sysfs", 0},
 		{"tmpfs", "/run", "tmpfs", 0},
+		{"/sys/fs/cgroup", "/mnt", "", unix.MS_BIND | unix.MS_REC}, // container engines need it
+		{"sysfs", "/sys", "sysfs", 0},
+		{"/mnt", "/sys/fs/cgroup", "", unix.MS_BIND | unix.MS_REC},
 	} {
 		if err := unix.Mount(m.source, m.target, m.kind, m.flags, ""); err != nil {
 			t.Fatalf("cannot mount %s: %v", m.target, err)

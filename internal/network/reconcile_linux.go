@@ -77,6 +77,9 @@ func reconcile(ctx context.Context, cfg Config, eps []Endpoint, dryRun bool) (ch
 	if err := p.rules(ctx); err != nil {
 		return nil, err
 	}
+	if err := p.obstacles(ctx); err != nil {
+		return nil, err
+	}
 	p.taps()
 	for _, s := range p.steps {
 		if !dryRun {
@@ -177,8 +180,11 @@ func (p *plan) setBridge(name string) error {
 			return err
 		}
 	}
-	_, err := p.links.configureBridge(name)
-	return err
+	link, err := p.links.configureBridge(name)
+	if err != nil {
+		return err
+	}
+	return p.links.LinkSetUp(link)
 }
 
 // forwarding is needed as soon as there are tenants.
@@ -272,6 +278,26 @@ func (p *plan) noRules(ctx context.Context, base firewall.Base, except, why stri
 	return nil
 }
 
+// obstacles are what the host's other firewalls put in the tenants' way.
+func (p *plan) obstacles(ctx context.Context) error {
+	bridges := p.needed()
+	if len(bridges) == 0 {
+		return nil
+	}
+	base, err := p.cfg.base()
+	if err != nil {
+		return err
+	}
+	found, err := firewall.Obstacles(ctx, base, bridges)
+	if err != nil {
+		return fmt.Errorf("cannot look at the host's other firewalls: %w", err)
+	}
+	for _, o := range found {
+		p.add("other firewalls", "set", o.What, o.Clear)
+	}
+	return nil
+}
+
 // taps comes last: a TAP is brought up only behind its rules.
 func (p *plan) taps() {
 	for _, ep := range p.eps {
@@ -330,6 +356,9 @@ func cleanUp(ctx context.Context, cfg Config) ([]Change, error) {
 	}
 	if err := p.noRules(ctx, base, "", ""); err != nil {
 		return nil, err
+	}
+	if err := firewall.Withdraw(ctx, base, slices.Sorted(maps.Keys(seen.bridges))); err != nil {
+		return nil, fmt.Errorf("cannot take back what was changed in the host's other firewalls: %w", err)
 	}
 	var changes []Change
 	for _, s := range p.steps {

@@ -208,10 +208,10 @@ func index(t testing.TB, name string) int {
 }
 
 // watch starts a watcher that ends with the test.
-func watch(t testing.TB, attacker, victim string) *probe.Watcher {
+func watch(t testing.TB, attacker, victim string, outside ...string) *probe.Watcher {
 	t.Helper()
 	places := map[int]probe.Place{index(t, attacker): probe.AtAttacker, index(t, victim): probe.AtVictim}
-	for _, name := range []string{"up0", "ctr0"} {
+	for _, name := range append(outside, "up0", "ctr0") {
 		places[index(t, name)] = probe.Out
 	}
 	w, err := probe.Watch(func(i int) probe.Place { return places[i] })

@@ -11,17 +11,19 @@ type iptState struct {
 	chains map[string][]string // by table and name, such as "raw PREROUTING"
 	hooks  []hook              // every jump from a chain that is not ours to one that is; see own
 	docker bool                // there is a DOCKER-USER chain
+	policy map[string]string   // of the kernel's chains, such as ACCEPT
 }
 
 func parseSave(out string) iptState {
-	s := iptState{chains: map[string][]string{}}
+	s := iptState{chains: map[string][]string{}, policy: map[string]string{}}
 	table := ""
 	for _, line := range strings.Split(out, "\n") {
 		switch {
 		case strings.HasPrefix(line, "*"):
 			table = line[1:]
 		case strings.HasPrefix(line, ":"):
-			name, _, _ := strings.Cut(line[1:], " ")
+			name, policy, _ := strings.Cut(line[1:], " ")
+			s.policy[table+" "+name], _, _ = strings.Cut(policy, " ")
 			s.chains[table+" "+name] = nil
 			s.docker = s.docker || table+" "+name == "filter DOCKER-USER"
 		case strings.HasPrefix(line, "-A "):
@@ -77,7 +79,7 @@ func (s iptState) badHooks(b Base) []string {
 		switch {
 		case n == 0:
 			bad = append(bad, fmt.Sprintf("table %s: the jump from %s to %s is missing", h.table, h.from, h.to))
-		case n > 1 || !leads(rules, "-j "+h.to):
+		case n > 1 || h.table != "nat" && !leads(rules, "-j "+h.to):
 			bad = append(bad, fmt.Sprintf("table %s: the jump to %s is not the first rule of %s", h.table, h.to, h.from))
 		}
 	}

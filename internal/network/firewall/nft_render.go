@@ -132,7 +132,6 @@ func (s *script) frames(b Base) {
 func (s *script) packets(b Base) {
 	t, group, gw := b.Table, fmt.Sprint(b.Group), b.Gateway.String()
 	chain := func(name, hook string, rules ...string) { s.chain("inet", t, name, hook, rules...) }
-	mark := fmt.Sprintf("meta mark set meta mark | 0x%08x", Mark)
 	dns := dnsMatch(b.DNS)
 
 	s.line("add table inet %s", t)
@@ -148,7 +147,7 @@ func (s *script) packets(b Base) {
 		s.line("add set inet %s %s { type ipv4_addr; size 65536; flags dynamic; counter; }", t, r.set())
 		chain(r.chain(), "", fmt.Sprintf("update @%s { %s }", r.set(), who), "drop")
 	}
-	chain("pass", "", mark+" accept")
+	chain("pass", "", fmt.Sprintf("meta mark set meta mark | 0x%08x accept", Mark))
 	chain("open", "", append(each(Private, "ip daddr %s goto "+PrivateNet.chain()), "goto pass")...)
 	chain("closed", "", "goto "+Egress.chain())
 
@@ -172,22 +171,22 @@ func (s *script) packets(b Base) {
 
 	input := []string{
 		"icmp type redirect goto " + Invalid.chain(),
-		"ct state established,related accept",
+		"ct state established,related goto pass",
 		"ct state invalid goto " + Invalid.chain(),
 		fmt.Sprintf("add @flows { ip saddr ct count over %d } goto %s", FlowLimit, Flows.chain()),
 	}
 	if dns != "" {
-		input = append(input, dns+" accept") // a server that is this host
+		input = append(input, dns+" goto pass") // a server that is this host
 	}
 	input = append(input, "ip daddr != "+gw+" goto "+HostAddr.chain())
 	switch {
 	case b.Open:
-		input = append(input, "accept")
+		input = append(input, "goto pass")
 	case len(b.Services) > 0:
-		input = append(input, "meta l4proto . th dport "+services(b.Services)+" accept")
+		input = append(input, "meta l4proto . th dport "+services(b.Services)+" goto pass")
 	}
 	input = append(input,
-		"icmp type echo-request update @echo_rate { ip saddr limit rate 100/second burst 100 packets } accept",
+		"icmp type echo-request update @echo_rate { ip saddr limit rate 100/second burst 100 packets } goto pass",
 		"goto "+GatewayNo.chain())
 	chain("input_from_tenant", "", input...)
 
@@ -205,7 +204,7 @@ func (s *script) packets(b Base) {
 	forward = append(forward, "ip saddr vmap @egress", "goto "+Egress.chain())
 	chain("forward_from_tenant", "", forward...)
 	chain("forward_to_tenant", "",
-		"ct state established,related "+mark+" accept",
+		"ct state established,related goto pass",
 		"goto "+Inbound.chain())
 
 	chain("raw", "filter hook prerouting priority -310", "iifgroup "+group+" goto raw_from_tenant")
