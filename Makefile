@@ -30,6 +30,10 @@ test: lint prepare ## everything that must hold before a change lands
 lint: ## formatting, vet, staticcheck, layer rules
 	scripts/lint
 
+.PHONY: docs
+docs: ## write docs/cli.md and the man pages in bin/man from the commands
+	go run ./scripts/cli-docs docs/cli.md bin/man
+
 .PHONY: clean
 clean: ## remove what was built, not what was downloaded
 	rm -rf bin

@@ -10,7 +10,9 @@ import (
 
 func (a *app) auditCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "audit [tenant]",
+		Use: "audit [tenant]",
+		Example: `  mvm audit          # the host
+  mvm audit acme     # a tenant, also one that is gone`,
 		Short: "Print the record of what was done to a tenant, or to the host",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -42,9 +44,10 @@ func (a *app) auditCommand() *cobra.Command {
 	}
 	a.jsonFlag(cmd)
 	cmd.AddCommand(&cobra.Command{
-		Use:   "verify [tenant]",
-		Short: "Check that no record was changed or cut; prints the last hash, to be kept elsewhere",
-		Args:  cobra.MaximumNArgs(1),
+		Use:     "verify [tenant]",
+		Example: `  mvm audit verify acme`,
+		Short:   "Check that no record was changed or cut; prints the last hash, to be kept elsewhere",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			h, err := a.host()
 			if err != nil {

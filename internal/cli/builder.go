@@ -39,9 +39,10 @@ func (a *app) printImage(verb string, image build.Image) {
 func (a *app) builderShow() *cobra.Command {
 	var engineName string
 	cmd := &cobra.Command{
-		Use:   "show",
-		Short: "Print which image builds use and whether the engine has it",
-		Args:  exactArgs(0, "no arguments"),
+		Use:     "show",
+		Example: `  mvm builder show`,
+		Short:   "Print which image builds use and whether the engine has it",
+		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, engine, err := a.withEngine(cmd, engineName)
 			if err != nil {
@@ -74,9 +75,10 @@ func (a *app) builderShow() *cobra.Command {
 func (a *app) builderPull() *cobra.Command {
 	var engineName string
 	cmd := &cobra.Command{
-		Use:   "pull [image]",
-		Short: "Fetch an image that is pinned by digest, by default the public Nix image, and use it",
-		Args:  cobra.MaximumNArgs(1),
+		Use:     "pull [image]",
+		Example: `  mvm builder pull`,
+		Short:   "Fetch an image that is pinned by digest, by default the public Nix image, and use it",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			h, engine, err := a.withEngine(cmd, engineName)
 			if err != nil {
@@ -101,9 +103,10 @@ func (a *app) builderPull() *cobra.Command {
 func (a *app) builderSet() *cobra.Command {
 	var engineName string
 	cmd := &cobra.Command{
-		Use:   "set <image>",
-		Short: "Use an image that the engine has",
-		Args:  exactArgs(1, "one image"),
+		Use:     "set <image>",
+		Example: `  mvm builder set localhost/mvm-builder:local`,
+		Short:   "Use an image that the engine has",
+		Args:    exactArgs(1, "one image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			h, engine, err := a.withEngine(cmd, engineName)
 			if err != nil {
@@ -125,8 +128,9 @@ func (a *app) builderFetch() *cobra.Command {
 	var dir string
 	var update bool
 	cmd := &cobra.Command{
-		Use:   "fetch",
-		Short: "Make the archive of a local builder image from Debian packages, without an engine",
+		Use:     "fetch",
+		Example: `  mvm builder fetch --to ./builder`,
+		Short:   "Make the archive of a local builder image from Debian packages, without an engine",
 		Long: `Make the archive of a local builder image from Debian packages.
 
 This needs a Debian mirror and no container engine; build-local --from needs an
@@ -156,7 +160,9 @@ engine and no network. So the two can run in different places.`,
 func (a *app) builderBuildLocal() *cobra.Command {
 	var engineName, from string
 	cmd := &cobra.Command{
-		Use:   "build-local",
+		Use: "build-local",
+		Example: `  mvm builder build-local
+  mvm builder build-local --from ./builder`,
 		Short: "Make a builder image from Debian packages and use it, where no registry can be reached",
 		Args:  exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {

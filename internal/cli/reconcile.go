@@ -9,7 +9,9 @@ import (
 func (a *app) reconcileCommand() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use:   "reconcile",
+		Use: "reconcile",
+		Example: `  mvm reconcile --dry-run
+  mvm reconcile`,
 		Short: "Bring everything to what specs and states say: after a reboot, a crash, a flushed firewall",
 		Long: `Bring everything to what specs and states say.
 

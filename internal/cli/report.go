@@ -51,6 +51,9 @@ func (a *app) report(ctx context.Context, err error) int {
 	if errors.As(err, &failed) && failed.Log != "" {
 		fmt.Fprintf(a.Err, "%s\n", failed.Log)
 	}
+	if near := a.nearTenant(err); near != "" {
+		hint = fmt.Sprintf("did you mean %s?", near)
+	}
 	fmt.Fprintf(a.Err, "mvm: %v\n", err)
 	if hint != "" {
 		fmt.Fprintf(a.Err, "hint: %s\n", hint)

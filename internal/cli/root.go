@@ -7,11 +7,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/auser/mvm/internal/store"
 )
@@ -26,14 +28,17 @@ type Streams struct {
 // app is what every verb has at hand.
 type app struct {
 	Streams
-	root  string
-	json  bool
-	quiet bool
+	args    []string // the command line, for near misses
+	root    string
+	json    bool
+	quiet   bool
+	verbose bool
+	noColor bool
 }
 
 // Run executes one command line and returns its exit code.
 func Run(ctx context.Context, args []string, streams Streams) int {
-	a := &app{Streams: streams}
+	a := &app{Streams: streams, args: args}
 	cmd := a.rootCommand()
 	cmd.SetArgs(args)
 	cmd.SetIn(streams.In)
@@ -43,6 +48,21 @@ func Run(ctx context.Context, args []string, streams Streams) int {
 	return a.report(ctx, err)
 }
 
+// Command is the whole tree of commands, for those who document it.
+func Command() *cobra.Command {
+	a := &app{Streams: Streams{In: os.Stdin, Out: io.Discard, Err: io.Discard}}
+	return a.rootCommand()
+}
+
+const exitCodes = `Exit codes:
+  0    done, or already so
+  1    failed
+  2    wrong usage or bad input
+  3    no such tenant
+  4    busy, or in the wrong state
+  5    this host cannot do that
+  130  interrupted`
+
 func (a *app) rootCommand() *cobra.Command {
 	root := group(&cobra.Command{
 		Use:   "mvm",
@@ -51,14 +71,7 @@ func (a *app) rootCommand() *cobra.Command {
 and runs it in its own Firecracker microVM, with its own CPU and memory share,
 TAP device, disks, secrets, logs and metrics.
 
-Exit codes:
-  0    done, or already so
-  1    failed
-  2    wrong usage or bad input
-  3    no such tenant
-  4    busy, or in the wrong state
-  5    this host cannot do that
-  130  interrupted
+` + exitCodes + `
 ssh and exec hand on the code of the remote command.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -69,11 +82,15 @@ ssh and exec hand on the code of the remote command.`,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.root, "root", defaultRoot, "state directory (MVM_ROOT)")
+	flags.Lookup("root").DefValue = store.DefaultRoot // the help is the same everywhere
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{msg: err.Error(), hint: fmt.Sprintf("see %s --help", cmd.CommandPath())}
-	})
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more of what is being done")
+	flags.BoolVar(&a.noColor, "no-color", false, "print no colours (NO_COLOR)")
+	root.SetFlagErrorFunc(flagError)
+	root.CompletionOptions.DisableDefaultCmd = true // completion.go has its own
+	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	root.AddCommand(a.commands()...)
+	a.teach(root)
 	return root
 }
 
@@ -100,14 +117,35 @@ func group(cmd *cobra.Command) *cobra.Command {
 		return unknownCommand(cmd, args[0])
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	cmd.SuggestionsMinimumDistance = 2
 	return cmd
+}
+
+// flagError names the flag that was probably meant.
+func flagError(cmd *cobra.Command, err error) error {
+	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
+	var missing *pflag.NotExistError
+	if errors.As(err, &missing) {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if near := nearest(missing.GetSpecifiedName(), names); near != "" {
+			hint = fmt.Sprintf("did you mean --%s?", near)
+		}
+	}
+	return &usageError{msg: err.Error(), hint: hint}
 }
 
 func unknownCommand(cmd *cobra.Command, word string) error {
 	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
-	if near := cmd.SuggestionsFor(word); len(near) > 0 {
-		hint = fmt.Sprintf("did you mean %s %s?", cmd.CommandPath(), near[0])
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	if near := nearest(word, names); near != "" {
+		hint = fmt.Sprintf("did you mean %s %s?", cmd.CommandPath(), near)
+	} else if cmd.Name() == "mvm" && isTenantVerb(cmd, word) {
+		hint = fmt.Sprintf("did you mean mvm tenant %s?", word)
 	}
 	return &usageError{msg: fmt.Sprintf("%s has no command %q", cmd.CommandPath(), word), hint: hint}
 }

@@ -17,6 +17,7 @@ func (a *app) commands() []*cobra.Command {
 		a.reconcileCommand(),
 		a.auditCommand(),
 		a.superviseCommand(),
+		a.completionCommand(),
 		a.versionCommand(),
 	}
 }
@@ -57,6 +58,7 @@ func (a *app) host() (*lifecycle.Host, error) {
 // waitFlag adds --wait, which verbs that lock a tenant share.
 func waitFlag(cmd *cobra.Command, wait *time.Duration) {
 	cmd.Flags().DurationVar(wait, "wait", -1, "how long to wait for another command on the same tenant (default: limits.lock_timeout_sec)")
+	cmd.Flags().Lookup("wait").DefValue = "0s" // the help leaves out what is zero
 }
 
 func applyWait(h *lifecycle.Host, wait time.Duration) {

@@ -55,5 +55,9 @@ func (a *app) showBuild(e build.Event) {
 		a.note("  %-10s %6.1f s", e.Phase, e.Elapsed.Seconds())
 	case build.Step:
 		a.note("    %s", e.Text)
+	case build.Log:
+		if a.verbose {
+			a.note("      %s", e.Text)
+		}
 	}
 }

@@ -3,53 +3,116 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"text/tabwriter"
+	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/tenant"
 )
 
+// listed is one tenant of the list, as JSON.
+type listed struct {
+	lifecycle.Status
+	DiskBytes     int64   `json:"disk_bytes"`     // what the data volume takes on the host
+	UptimeSeconds float64 `json:"uptime_seconds"` // 0 unless it runs
+}
+
 func (a *app) tenantList() *cobra.Command {
+	var watch bool
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List tenants and their state, as observed now",
-		Args:    exactArgs(0, "no arguments"),
+		Long: `List tenants and their state, as observed now.
+
+DISK is what the data volume takes of the host's disk, of what it may take;
+SINCE is how long ago the state was entered.`,
+		Example: `  mvm tenant list
+  mvm tenant list --watch
+  mvm tenant list --json | jq -r '.[] | select(.running) | .tenant_id'`,
+		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := a.host()
 			if err != nil {
 				return err
 			}
-			list, err := h.List()
-			if err != nil {
-				return err
+			show := func() error {
+				list, err := a.observeAll(h, time.Now())
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.printJSON(list)
+				}
+				return a.printTenants(list, time.Now())
 			}
-			if a.json {
-				return a.printJSON(list)
+			if watch {
+				return a.watch(cmd.Context(), time.Second, show)
 			}
-			return a.printTenants(list)
+			return show()
 		},
 	}
 	a.jsonFlag(cmd)
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print it again every second, until interrupted")
 	return cmd
 }
 
-func (a *app) printTenants(list []lifecycle.Status) error {
+func (a *app) observeAll(h *lifecycle.Host, now time.Time) ([]listed, error) {
+	list, err := h.List()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]listed, len(list))
+	for i, s := range list {
+		all[i] = listed{Status: s, DiskBytes: h.DiskBytes(s.ID)}
+		if s.Running {
+			all[i].UptimeSeconds = now.Sub(s.State.LastStartedAt).Seconds()
+		}
+	}
+	return all, nil
+}
+
+func (a *app) printTenants(list []listed, now time.Time) error {
 	if len(list) == 0 {
 		a.note("no tenants; mvm tenant create <id> makes one")
 		return nil
 	}
-	w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "TENANT\tSTATE\tPROFILE\tTIER\tVCPU\tMEM\tADDRESS\tREASON")
+	t := &table{head: []string{"TENANT", "STATE", "PROFILE", "TIER", "VCPU", "MEM", "ADDRESS", "DISK", "UPTIME", "RESTARTS", "SINCE", "REASON"}}
+	t.style = func(column int, text string) string {
+		if column != 1 {
+			return text
+		}
+		return a.paint(phaseColor(tenant.Phase(text)), text)
+	}
 	for _, s := range list {
-		reason := s.Reason
+		reason, uptime, disk := s.Reason, "-", "-"
 		if s.Error != "" {
 			reason = s.Error
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d MiB\t%s\t%s\n", s.ID, s.Phase, s.Spec.Profile, dash(s.State.Tier), s.Spec.VCPUs, s.Spec.MemMiB, dash(s.State.Net.IP), reason)
+		if s.Running {
+			uptime = span(time.Duration(s.UptimeSeconds * float64(time.Second)))
+		}
+		if s.Spec.DataMiB > 0 {
+			disk = bytes(s.DiskBytes) + " of " + bytes(int64(s.Spec.DataMiB)<<20)
+		}
+		t.row(s.ID, string(s.Phase), s.Spec.Profile, dash(s.State.Tier), fmt.Sprint(s.Spec.VCPUs), fmt.Sprintf("%d MiB", s.Spec.MemMiB),
+			dash(s.State.Net.IP), disk, uptime, fmt.Sprint(s.State.Restarts), ago(now, s.Since), reason)
 	}
-	return w.Flush()
+	return a.printTable(t)
+}
+
+func phaseColor(p tenant.Phase) string {
+	switch p {
+	case tenant.Running:
+		return green
+	case tenant.Failed:
+		return red
+	case tenant.Starting, tenant.Stopping, tenant.Restarting:
+		return yellow
+	}
+	return dim
 }
 
 func dash(s string) string {
@@ -64,8 +127,10 @@ func (a *app) jsonFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
 }
 
-func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.Out)
+func (a *app) printJSON(v any) error { return writeJSON(a.Out, v) }
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)

@@ -75,9 +75,10 @@ func (a *app) secretsImport() *cobra.Command {
 
 func (a *app) secretsList() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "list <id>",
-		Short: "List the names of a tenant's secrets",
-		Args:  exactArgs(1, "one tenant id"),
+		Use:     "list <id>",
+		Example: `  mvm tenant secrets list acme`,
+		Short:   "List the names of a tenant's secrets",
+		Args:    exactArgs(1, "one tenant id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			h, err := a.host()
 			if err != nil {
@@ -102,9 +103,10 @@ func (a *app) secretsList() *cobra.Command {
 
 func (a *app) secretsRm() *cobra.Command {
 	return &cobra.Command{
-		Use:   "rm <id> <key>",
-		Short: "Remove one secret",
-		Args:  exactArgs(2, "a tenant id and a key"),
+		Use:     "rm <id> <key>",
+		Example: `  mvm tenant secrets rm acme db/password`,
+		Short:   "Remove one secret",
+		Args:    exactArgs(2, "a tenant id and a key"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			h, err := a.host()
 			if err != nil {

@@ -21,7 +21,9 @@ type shown struct {
 
 func (a *app) tenantShow() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "show <id>",
+		Use: "show <id>",
+		Example: `  mvm tenant show acme
+  mvm tenant show acme --json | jq .manifest.source`,
 		Short: "Print a tenant's spec, its state as observed now, and what its guest was built from",
 		Args:  exactArgs(1, "one tenant id"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -11,7 +11,9 @@ import (
 
 func (a *app) tenantSSH() *cobra.Command {
 	return &cobra.Command{
-		Use:   "ssh <id> [-- command…]",
+		Use: "ssh <id> [-- command…]",
+		Example: `  mvm tenant ssh acme
+  mvm tenant ssh acme -- uname -a`,
 		Short: "Open a shell in the guest, or run a command and hand on its exit code",
 		Long: `Open a shell in the guest, or run a command and hand on its exit code.
 

@@ -15,7 +15,9 @@ func (a *app) tenantStop() *cobra.Command {
 		wait time.Duration
 	)
 	cmd := &cobra.Command{
-		Use:   "stop <id>",
+		Use: "stop <id>",
+		Example: `  mvm tenant stop acme
+  mvm tenant stop acme --timeout 2m`,
 		Short: "Ask the guest to stop, and make it stop after the deadline",
 		Args:  exactArgs(1, "one tenant id"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"mvm": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			os.Exit(Run(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+		},
+	})
+}
+
+// TestScripts runs what needs no guest. Every script has a state directory of
+// its own.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("MVM_ROOT", e.WorkDir+"/root")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) < 2 {
+					ts.Fatalf("usage: exits <code> <command>…")
+				}
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				got := 0
+				if err := ts.Exec(args[1], args[2:]...); err != nil {
+					got = exitCode(err)
+				}
+				if got != want {
+					ts.Fatalf("exit code %d, want %d", got, want)
+				}
+			},
+		},
+	})
+}
+
+func exitCode(err error) int {
+	if e, ok := err.(interface{ ExitCode() int }); ok {
+		return e.ExitCode()
+	}
+	return -1
+}
+
+// TestHelpTeaches holds every command to the same manners.
+func TestHelpTeaches(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if cmd.Hidden {
+			return
+		}
+		t.Run(cmd.CommandPath(), func(t *testing.T) {
+			if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") || len(cmd.Short) > 100 {
+				t.Errorf("its purpose is not one line: %q", cmd.Short)
+			}
+			if !cmd.HasSubCommands() && cmd.Example == "" {
+				t.Error("it shows no example")
+			}
+			if !strings.Contains(cmd.UsageString(), "\n  130  interrupted") && cmd.HasParent() {
+				t.Error("its help does not list the exit codes")
+			}
+			for line := range strings.Lines(cmd.Example) {
+				if !strings.HasPrefix(line, "  ") || !strings.Contains(line, "mvm ") {
+					t.Errorf("example %q is no command", line)
+				}
+			}
+			cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+				if f.Usage == "" {
+					t.Errorf("--%s is not explained", f.Name)
+				}
+			})
+		})
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	walk(Command())
+}
+
+func TestNearest(t *testing.T) {
+	for _, c := range []struct{ word, want string }{
+		{"lst", "list"}, {"destory", "destroy"}, {"list", ""}, {"zzz", ""}, {"", ""},
+	} {
+		if got := nearest(c.word, []string{"list", "destroy", "logs"}); got != c.want {
+			t.Errorf("nearest(%q) = %q, want %q", c.word, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package cli
+
+import (
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/lifecycle"
+)
+
+func (a *app) completionCommand() *cobra.Command {
+	shells := map[string]func(root *cobra.Command, w io.Writer) error{
+		"bash": func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) },
+		"zsh":  func(root *cobra.Command, w io.Writer) error { return root.GenZshCompletion(w) },
+		"fish": func(root *cobra.Command, w io.Writer) error { return root.GenFishCompletion(w, true) },
+	}
+	return &cobra.Command{
+		Use:   "completion <bash|zsh|fish>",
+		Short: "Print a script that completes commands, flags, tenants and profiles in your shell",
+		Example: `  mvm completion bash > /etc/bash_completion.d/mvm
+  mvm completion zsh > "${fpath[1]}/_mvm"
+  mvm completion fish > ~/.config/fish/completions/mvm.fish`,
+		Args:      exactArgs(1, "the name of a shell"),
+		ValidArgs: []string{"bash", "zsh", "fish"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			generate, ok := shells[args[0]]
+			if !ok {
+				return &usageError{msg: "there is no completion for " + args[0], hint: "use bash, zsh or fish"}
+			}
+			return generate(cmd.Root(), a.Out)
+		},
+	}
+}
+
+// complete adds completion by the words of each command's usage line and by
+// the names of its flags, so that no verb has to remember it.
+func (a *app) complete(cmd *cobra.Command) {
+	_, operands, _ := strings.Cut(cmd.Use, " ")
+	switch {
+	case strings.HasPrefix(operands, "<id>"), strings.HasPrefix(operands, "[id]"):
+		many := strings.Contains(operands, "…") && !strings.Contains(operands, "--")
+		cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 && !many {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			return without(a.tenantIDs(), args), cobra.ShellCompDirectiveNoFileComp
+		}
+	case operands == "" && len(cmd.ValidArgs) == 0:
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	for flag, words := range map[string]func() []string{
+		"profile": a.profiles,
+		"tier":    fixed("kvm", "software"),
+		"engine":  fixed("docker", "nerdctl", "podman"),
+		"egress":  fixed("open", "none", "allow:"),
+		"restart": fixed("no", "on-failure", "always", "unless-stopped"),
+		"source":  fixed("console", "vmm", "supervisor", "build"),
+		"cpus":    fixed("1", "2", "4", "8"),
+		"mem":     fixed("512", "1024", "2048", "4096"),
+	} {
+		if cmd.Flags().Lookup(flag) == nil {
+			continue
+		}
+		err := cmd.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return words(), cobra.ShellCompDirectiveNoFileComp
+		})
+		if err != nil {
+			panic(err) // the flag was looked up above, and nobody else completes it
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		a.complete(sub)
+	}
+}
+
+func fixed(words ...string) func() []string { return func() []string { return words } }
+
+// profiles are those that mvm's own flakes have and those in use here.
+func (a *app) profiles() []string {
+	list := []string{"baseline", "minimal", "python"}
+	ids := a.tenantIDs()
+	if len(ids) == 0 {
+		return list
+	}
+	h, err := lifecycle.Open(a.root)
+	if err != nil {
+		return list
+	}
+	for _, id := range ids {
+		if spec, err := h.Store.LoadSpec(id); err == nil {
+			list = append(list, spec.Profile)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+func without(list, used []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(used, s) })
+}

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/charmbracelet/x/ansi"
+	"golang.org/x/term"
+)
+
+// table prints columns that fit the terminal. Where they do not, the last one
+// is cut short; whatever is no terminal gets everything.
+type table struct {
+	head  []string
+	rows  [][]string
+	style func(column int, text string) string // may be nil; must not change the text's width
+}
+
+func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
+
+// print writes the table; width 0 means that there is no limit.
+func (t *table) print(w io.Writer, width int) error {
+	widths := make([]int, len(t.head))
+	all := append([][]string{t.head}, t.rows...)
+	for _, row := range all {
+		for i, cell := range row {
+			widths[i] = max(widths[i], ansi.StringWidth(cell))
+		}
+	}
+	var b strings.Builder
+	for n, row := range all {
+		room := width
+		for i, cell := range row {
+			last := i == len(row)-1
+			if last && width > 0 {
+				cell = ansi.Truncate(cell, max(room, 1), "…")
+			}
+			pad := widths[i] - ansi.StringWidth(cell) + 2
+			if last || trailingEmpty(row[i+1:]) {
+				pad = 0
+			}
+			if n > 0 && t.style != nil {
+				cell = t.style(i, cell)
+			}
+			b.WriteString(cell)
+			b.WriteString(strings.Repeat(" ", pad))
+			room -= widths[i] + 2
+			if pad == 0 {
+				break
+			}
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func trailingEmpty(cells []string) bool {
+	for _, c := range cells {
+		if c != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// printTable prints t as wide as the terminal is.
+func (a *app) printTable(t *table) error { return t.print(a.Out, a.width()) }
+
+// width is that of the terminal, 0 where the output is none.
+func (a *app) width() int {
+	f, ok := a.Out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
+
+// The colours of the first 16 that every terminal has, by the user's theme.
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	dim    = "2"
+)
+
+// paint colours text where the output is a terminal and nobody objects.
+func (a *app) paint(color, text string) string {
+	if !a.colored() || color == "" {
+		return text
+	}
+	return fmt.Sprintf("\x1b[%sm%s\x1b[0m", color, text)
+}
+
+func (a *app) colored() bool {
+	return !a.noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && a.width() > 0
+}

@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/store"
+)
+
+// usageTemplate is cobra's, without its own wording of where help is found,
+// and with the exit codes at the end.
+const usageTemplate = `Usage:{{if .Runnable}}
+  {{.UseLine}}{{end}}{{if gt (len .Aliases) 0}}
+
+Aliases:
+  {{.NameAndAliases}}{{end}}{{if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}{{if .HasAvailableSubCommands}}
+
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+
+Flags of every command:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasParent}}
+
+` + exitCodes + `{{end}}
+`
+
+// teach gives every command the parts of its help that all share, and
+// completion where its arguments or flags are of a known kind.
+func (a *app) teach(root *cobra.Command) {
+	root.SetUsageTemplate(usageTemplate)
+	a.complete(root)
+}
+
+// isTenantVerb says whether word is a verb of mvm tenant.
+func isTenantVerb(root *cobra.Command, word string) bool {
+	cmd, _, err := root.Find([]string{"tenant", word})
+	return err == nil && cmd.Name() == word
+}
+
+// nearTenant is the id that was probably meant where there is no such tenant.
+func (a *app) nearTenant(err error) string {
+	if !errors.Is(err, store.ErrNotFound) {
+		return ""
+	}
+	ids := a.tenantIDs()
+	for _, word := range slices.Backward(a.args) {
+		if near := nearest(word, ids); near != "" {
+			return near
+		}
+	}
+	return ""
+}
+
+// tenantIDs is for help only: where the state directory cannot be read, there
+// is nothing to suggest, and it is not made.
+func (a *app) tenantIDs() []string {
+	if _, err := os.Stat(a.root); err != nil {
+		return nil
+	}
+	h, err := lifecycle.Open(a.root)
+	if err != nil {
+		return nil
+	}
+	ids, err := h.Store.IDs()
+	if err != nil {
+		return nil
+	}
+	return ids
+}
+
+// nearest is the one of names that word was probably meant to be, or "".
+func nearest(word string, names []string) string {
+	best, found := max(1, len(word)/3)+1, ""
+	for _, name := range names {
+		if name == word {
+			continue
+		}
+		if d := distance(word, name); d < best {
+			best, found = d, name
+		}
+	}
+	return found
+}
+
+// distance is how many letters must be added, removed, changed or swapped with
+// their neighbour to make b of a.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}

@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWords(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, c := range []struct {
+		d    time.Duration
+		want string
+	}{
+		{0, "just now"}, {42 * time.Second, "42 s ago"}, {3 * time.Minute, "3 min ago"},
+		{time.Hour, "1 hour ago"}, {47 * time.Hour, "47 hours ago"}, {72 * time.Hour, "3 days ago"},
+	} {
+		if got := ago(now, now.Add(-c.d)); got != c.want {
+			t.Errorf("ago(%s) = %q, want %q", c.d, got, c.want)
+		}
+	}
+	if got := ago(now, time.Time{}); got != "-" {
+		t.Errorf("ago(never) = %q", got)
+	}
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 64 << 20: "64 MiB", 3 << 40: "3.0 TiB"} {
+		if got := bytes(n); got != want {
+			t.Errorf("bytes(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestTableFits(t *testing.T) {
+	tab := &table{head: []string{"ID", "STATE", "REASON"}}
+	tab.row("acme", "failed", "its VMM, process 4711, is gone")
+	tab.row("b", "running", "")
+	var b strings.Builder
+	if err := tab.print(&b, 24); err != nil {
+		t.Fatal(err)
+	}
+	want := "ID    STATE    REASON\nacme  failed   its VMM,…\nb     running\n"
+	if b.String() != want {
+		t.Errorf("got:\n%s\nwant:\n%s", b.String(), want)
+	}
+	b.Reset()
+	if err := tab.print(&b, 0); err != nil || !strings.Contains(b.String(), "4711, is gone") {
+		t.Errorf("without a terminal everything is printed, got:\n%s (%v)", b.String(), err)
+	}
+}

@@ -1,0 +1,88 @@
+// Command cli-docs writes the reference of the command line from the commands
+// themselves: docs/cli.md, and man pages where a folder for them is given.
+//
+// usage: cli-docs <markdown file> [<folder for man pages>]
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"github.com/auser/mvm/internal/cli"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "cli-docs:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return fmt.Errorf("usage: cli-docs <markdown file> [<folder for man pages>]")
+	}
+	if err := os.WriteFile(args[0], []byte(markdown(cli.Command())), 0o644); err != nil {
+		return err
+	}
+	if len(args) == 1 {
+		return nil
+	}
+	if err := os.MkdirAll(args[1], 0o755); err != nil {
+		return err
+	}
+	return manPages(cli.Command(), args[1])
+}
+
+// manPages are the same on every day: their date is that of no build.
+func manPages(root *cobra.Command, dir string) error {
+	root.DisableAutoGenTag = true
+	return doc.GenManTree(root, &doc.GenManHeader{Title: "MVM", Section: "1", Source: "mvm", Manual: "mvm", Date: &time.Time{}}, dir)
+}
+
+func markdown(root *cobra.Command) string {
+	var b strings.Builder
+	b.WriteString("# The command line\n\n")
+	b.WriteString("This page is generated from the commands: `make docs` writes it, and a test\nholds it to them. `mvm <command> --help` says the same.\n\n")
+	section(&b, root)
+	return b.String()
+}
+
+func section(b *strings.Builder, cmd *cobra.Command) {
+	if cmd.Hidden {
+		return
+	}
+	fmt.Fprintf(b, "## %s\n\n", cmd.CommandPath())
+	text := cmd.Long
+	if text == "" {
+		text = cmd.Short + "."
+	}
+	if before, list, ok := strings.Cut(text, "Exit codes:\n"); ok { // aligned by spaces
+		codes, after, _ := strings.Cut(list, "\nssh and exec")
+		text = before + "Exit codes:\n\n```\n" + codes + "\n```\n\nssh and exec" + after
+	}
+	fmt.Fprintf(b, "%s\n\n", text)
+	fmt.Fprintf(b, "```\n%s\n```\n\n", cmd.UseLine())
+	if cmd.Example != "" {
+		fmt.Fprintf(b, "```sh\n%s\n```\n\n", unindent(cmd.Example))
+	}
+	if flags := cmd.LocalFlags().FlagUsages(); cmd.HasAvailableLocalFlags() {
+		fmt.Fprintf(b, "```\n%s```\n\n", flags)
+	}
+	for _, sub := range cmd.Commands() {
+		section(b, sub)
+	}
+}
+
+func unindent(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimPrefix(l, "  ")
+	}
+	return strings.Join(lines, "\n")
+}
