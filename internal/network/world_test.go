@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -232,9 +231,9 @@ func scene(t testing.TB, bridge string, gateway net.HardwareAddr, attacker, vict
 	before := redirects(t)
 	s := &probe.Scene{
 		Attacker: attacker.party(), Victim: victim.party(),
-		Gateway:    probe.Party{MAC: gateway, IP: netip.MustParseAddr("10.50.0.1")},
-		Subnet:     netip.MustParsePrefix("10.50.0.0/24"),
-		Outside:    netip.MustParseAddr(outsideAddr),
+		Gateway: probe.Party{MAC: gateway, IP: netip.MustParseAddr("10.50.0.1")},
+		Subnet:  netip.MustParsePrefix("10.50.0.0/24"),
+		Outside: netip.MustParseAddr(outsideAddr), Metadata: netip.MustParseAddr("169.254.169.254"),
 		HostAddrs:  []netip.Addr{netip.MustParseAddr(uplinkAddr), netip.MustParseAddr("172.17.0.1")},
 		Containers: []netip.AddrPort{netip.MustParseAddrPort(containerAddr + ":80")},
 		Published:  []netip.AddrPort{netip.MustParseAddrPort(uplinkAddr + ":8080")},
@@ -242,7 +241,7 @@ func scene(t testing.TB, bridge string, gateway net.HardwareAddr, attacker, vict
 		Neighbours: func() map[netip.Addr]string { return neighbourTable(t, bridge) },
 		Learned:    func() int { return learned(t, bridge) },
 		Redirects:  func() int { return redirects(t) - before },
-		HostSends:  func(payload []byte) error { return sendUDP(victim.IP, payload) },
+		HostSends:  func(payload []byte) error { return sendDatagram(victim.IP, payload) },
 		Forget: func() error {
 			return exec.Command("ip", "neigh", "flush", "to", victim.IP.String(), "dev", bridge).Run()
 		},
@@ -283,21 +282,10 @@ func learned(t testing.TB, bridge string) int {
 	return n
 }
 
-// redirects is how many ICMP redirects reached this namespace's stack.
 func redirects(t testing.TB) int {
 	t.Helper()
-	data, err := os.ReadFile("/proc/net/snmp")
+	n, err := icmpRedirects()
 	if err != nil {
-		t.Fatal(err)
-	}
-	var names, values []string
-	for _, line := range strings.Split(string(data), "\n") {
-		if rest, ok := strings.CutPrefix(line, "Icmp: "); ok {
-			names, values = values, strings.Fields(rest)
-		}
-	}
-	n := 0
-	if _, err := fmt.Sscan(values[slices.Index(names, "InRedirects")], &n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -373,19 +361,6 @@ func (w *world) echoServer(t testing.TB, port int) {
 			}
 		}
 	}()
-}
-
-func sendUDP(to netip.Addr, payload []byte) error {
-	conn, err := net.Dial("udp", netip.AddrPortFrom(to, 40000).String())
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
-		return err
-	}
-	_, err = conn.Write(payload)
-	return err
 }
 
 // tenants are the guests as the firewall knows them.

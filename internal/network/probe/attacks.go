@@ -18,13 +18,15 @@ type Party struct {
 type Scene struct {
 	Attacker, Victim, Gateway Party
 	Subnet                    netip.Prefix
-	Outside                   netip.Addr   // somewhere on the internet, inside no allowlist
+	Outside                   netip.Addr   // somewhere on the internet; invalid without a way there
+	Metadata                  netip.Addr   // the cloud's metadata service; invalid without a way there
 	Allowed                   netip.Addr   // only its tcp/443 is on the allowlist; invalid without one
 	HostAddrs                 []netip.Addr // the host's addresses other than the gateway
 	Private                   []netip.Addr // in private ranges
 	Containers                []netip.AddrPort
 	Published                 []netip.AddrPort // ports of the host that lead to containers
 	TCPPort, UDPPort          uint16           // services that the host runs on all addresses
+	GatewayOpen               bool             // the gateway is meant to be reached on every port
 
 	Nonce []byte // in the payload of this attack's frames
 
@@ -84,6 +86,17 @@ func (a Attack) Succeeded(s *Scene, seen []Sighting) bool {
 
 // Possible says whether the scene has what the attack is about.
 func (a Attack) Possible(s *Scene) bool { return a.Needs == nil || a.Needs(s) }
+
+// reached says whether a packet to one of the addresses has left the host, or
+// would have, had anybody answered the host's ARP for it.
+func (s *Scene) reached(seen []Sighting, targets ...netip.Addr) bool {
+	for _, a := range targets {
+		if contains(seen, join(noMAC, a.AsSlice()), Out) {
+			return true
+		}
+	}
+	return contains(seen, s.Nonce, Out, AtVictim, AtHost)
+}
 
 func contains(seen []Sighting, part []byte, places ...Place) bool {
 	for _, sight := range seen {
@@ -240,9 +253,10 @@ func oddFrames() []Attack {
 // spoofing sends in somebody else's name.
 func spoofing() []Attack {
 	foreign := netip.MustParseAddr("192.0.2.99")
+	routed := func(s *Scene) bool { return s.Outside.IsValid() }
 	return []Attack{
-		{Number: 22, Name: "foreign source address", Frames: one(func(s *Scene) []byte { return s.viaGateway(foreign, s.Outside) })},
-		{Number: 23, Name: "neighbour's source address", Frames: one(func(s *Scene) []byte { return s.viaGateway(s.Victim.IP, s.Outside) })},
+		{Number: 22, Name: "foreign source address", Needs: routed, Frames: one(func(s *Scene) []byte { return s.viaGateway(foreign, s.Outside) })},
+		{Number: 23, Name: "neighbour's source address", Needs: routed, Frames: one(func(s *Scene) []byte { return s.viaGateway(s.Victim.IP, s.Outside) })},
 		{Number: 24, Name: "gateway's source address", Frames: one(func(s *Scene) []byte {
 			return Ethernet(s.Victim.MAC, s.Attacker.MAC, typeIPv4, s.datagram(s.Gateway.IP, s.Victim.IP))
 		})},
@@ -260,7 +274,7 @@ func spoofing() []Attack {
 			}
 			return frames
 		}, Success: func(s *Scene, _ []Sighting) bool { return s.Learned() > 100 }},
-		{Number: 32, Name: "foreign source address behind VLAN 0", Frames: one(func(s *Scene) []byte {
+		{Number: 32, Name: "foreign source address behind VLAN 0", Needs: routed, Frames: one(func(s *Scene) []byte {
 			return Ethernet(s.Gateway.MAC, s.Attacker.MAC, typeIPv4, s.datagram(foreign, s.Outside), typeVLAN, 0)
 		})},
 	}
@@ -354,7 +368,11 @@ func hostAttacks() []Attack {
 		})},
 		{Number: 34, Name: "TCP service on every address of the host", Frames: func(s *Scene) [][]byte {
 			var frames [][]byte
-			for _, a := range append([]netip.Addr{s.Gateway.IP}, s.HostAddrs...) {
+			targets := s.HostAddrs
+			if !s.GatewayOpen {
+				targets = append([]netip.Addr{s.Gateway.IP}, targets...)
+			}
+			for _, a := range targets {
 				syn := TCP(netip.AddrPortFrom(s.Attacker.IP, somePort), netip.AddrPortFrom(a, s.TCPPort), SYN, 1, 0, nil)
 				frames = append(frames, Ethernet(s.Gateway.MAC, s.Attacker.MAC, typeIPv4, syn))
 			}
@@ -407,14 +425,18 @@ func egressAttacks() []Attack {
 			return frames
 		}, Needs: func(s *Scene) bool { return len(s.Published) > 0 }},
 		{Number: 40, Name: "cloud metadata", Frames: one(func(s *Scene) []byte {
-			return route(s, tcp(s, netip.MustParseAddrPort("169.254.169.254:80"), s.Nonce))
-		})},
+			return route(s, tcp(s, netip.AddrPortFrom(s.Metadata, 80), s.Nonce))
+		}), Needs: func(s *Scene) bool { return s.Metadata.IsValid() }, Success: func(s *Scene, seen []Sighting) bool {
+			return s.reached(seen, s.Metadata)
+		}},
 		{Number: 41, Name: "private ranges", Frames: func(s *Scene) [][]byte {
 			var frames [][]byte
 			for _, a := range s.Private {
 				frames = append(frames, route(s, tcp(s, netip.AddrPortFrom(a, 443), s.Nonce)))
 			}
 			return frames
+		}, Needs: func(s *Scene) bool { return len(s.Private) > 0 }, Success: func(s *Scene, seen []Sighting) bool {
+			return s.reached(seen, s.Private...)
 		}},
 		{Number: 42, Name: "a port that is not on the allowlist", Frames: one(func(s *Scene) []byte {
 			return route(s, tcp(s, netip.AddrPortFrom(s.Allowed, 80), s.Nonce))
