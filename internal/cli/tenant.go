@@ -14,6 +14,7 @@ func (a *app) commands() []*cobra.Command {
 		a.setupCommand(),
 		a.tenantCommand(),
 		a.builderCommand(),
+		a.doctorCommand(),
 		a.reconcileCommand(),
 		a.auditCommand(),
 		a.superviseCommand(),

@@ -1,0 +1,303 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/cgroup"
+	"github.com/auser/mvm/internal/config"
+	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/network"
+	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/vmm"
+)
+
+// host is a state directory and its settings, with the checks that concern
+// them.
+type host struct{ *lifecycle.Host }
+
+// needs are the checks of what mvm itself wants.
+func needs(h *lifecycle.Host) []Check {
+	d := host{h}
+	return []Check{
+		check{"user", d.user},
+		fixable{check{"state directory", d.stateDir}, func(context.Context) error { return os.Chmod(h.Store.Root, 0o700) }},
+		check{"disk space", d.disk},
+		check{"file system", d.fileSystem},
+		check{"KVM", d.kvm},
+		check{"tier", d.tier},
+		check{"VMM", d.vmm},
+		check{"programs", d.programs},
+		check{"TAP devices", d.tun},
+		check{"firewall", d.firewall},
+		check{"other firewalls", d.otherFirewalls},
+		check{"forwarding", d.forwarding},
+		check{"cgroups", d.cgroups},
+		check{"container engine", d.engine},
+		check{"builder image", d.builderImage},
+		fixable{check{"leftovers", d.leftovers}, func(ctx context.Context) error {
+			_, err := h.Reconcile(ctx, false)
+			return err
+		}},
+	}
+}
+
+func (h host) user(context.Context) Finding {
+	if os.Geteuid() == 0 {
+		return ok("root")
+	}
+	return failure("run mvm as root, by sudo", "uid %d may not make TAPs, cgroups and jails", os.Geteuid())
+}
+
+// stateDir also looks at the folders above: who may write there may replace
+// everything below.
+func (h host) stateDir(context.Context) Finding {
+	var st unix.Stat_t
+	if err := unix.Stat(h.Store.Root, &st); err != nil {
+		return failure("make it readable for root", "cannot look at %s: %v", h.Store.Root, err)
+	}
+	if mode := st.Mode & 0o777; mode&0o077 != 0 || int(st.Uid) != os.Geteuid() {
+		return failure(fmt.Sprintf("chown root:root %s; chmod 0700 %[1]s", h.Store.Root), "%s has mode %#o and belongs to uid %d: others may read or change tenants", h.Store.Root, mode, st.Uid)
+	}
+	for dir := filepath.Dir(h.Store.Root); ; dir = filepath.Dir(dir) {
+		if err := unix.Stat(dir, &st); err != nil {
+			return failure("make it readable for root", "cannot look at %s: %v", dir, err)
+		}
+		sticky := st.Mode&unix.S_ISVTX != 0
+		if st.Mode&0o022 != 0 && !sticky {
+			return warning("chmod go-w "+dir, "%s, above the state directory, may be changed by others than root", dir)
+		}
+		if dir == filepath.Dir(dir) {
+			return ok("%s belongs to root alone", h.Store.Root)
+		}
+	}
+}
+
+func (h host) disk(context.Context) Finding {
+	var st unix.Statfs_t
+	if err := unix.Statfs(h.Store.Root, &st); err != nil {
+		return failure("", "cannot look at the disk of %s: %v", h.Store.Root, err)
+	}
+	free := uint64(st.Bavail) * uint64(st.Bsize)
+	text := fmt.Sprintf("%d GiB free of %d GiB", free>>30, st.Blocks*uint64(st.Bsize)>>30)
+	const fix = "free some: mvm gc removes what no tenant uses"
+	switch {
+	case free < 1<<30:
+		return failure(fix, "%s: builds and volumes will fail", text)
+	case st.Files > 0 && st.Ffree < st.Files/100:
+		return failure(fix, "fewer than 1 %% of the inodes are free")
+	case free < 10<<30:
+		return warning(fix, "%s: a build may need more", text)
+	}
+	return ok("%s", text)
+}
+
+// fileSystem tries whether files can share blocks, in a file of its own.
+func (h host) fileSystem(context.Context) (f Finding) {
+	from, err := os.CreateTemp(h.Store.Root, ".doctor-")
+	if err != nil {
+		return failure("mount it writable", "cannot write to %s: %v", h.Store.Root, err)
+	}
+	defer func() {
+		if err := errors.Join(from.Close(), os.Remove(from.Name())); err != nil {
+			f = failure("", "cannot remove a file in %s: %v", h.Store.Root, err)
+		}
+	}()
+	if _, err := from.Write(make([]byte, 4096)); err != nil {
+		return failure("free some space", "cannot write to %s: %v", h.Store.Root, err)
+	}
+	to, err := os.CreateTemp(h.Store.Root, ".doctor-")
+	if err != nil {
+		return failure("", "cannot write to %s: %v", h.Store.Root, err)
+	}
+	defer os.Remove(to.Name())
+	defer to.Close()
+	if err := unix.IoctlFileClone(int(to.Fd()), int(from.Fd())); err != nil {
+		return note("files cannot share blocks (reflink): snapshots of volumes are full copies; XFS and btrfs can")
+	}
+	return ok("files can share blocks (reflink): snapshots of volumes take an instant")
+}
+
+func (h host) kvm(context.Context) Finding {
+	usable, why := vmm.ProbeKVM()
+	switch {
+	case usable:
+		return ok("usable")
+	case h.Config.Tier == config.TierSoftware:
+		return note("%s; the software tier does without", why)
+	}
+	return failure("use a host with hardware virtualisation, or for trying out: mvm setup --tier software", "%s", why)
+}
+
+func (h host) tier(context.Context) Finding {
+	switch h.Config.Tier {
+	case config.TierKVM:
+		return ok("kvm: Firecracker is the isolation boundary")
+	case config.TierSoftware:
+		return warning("run untrusted workloads on a host with KVM", "software: guests are emulated, which is slow and no isolation boundary to rely on")
+	}
+	return failure("mvm setup", "not decided yet")
+}
+
+func (h host) vmm(ctx context.Context) Finding {
+	if h.Config.Tier == "" {
+		return note("not looked for before the tier is decided")
+	}
+	driver, err := supervisor.Driver(h.Config)
+	fix := "install Firecracker and its jailer, from one release, into /usr/local/bin"
+	if h.Config.Tier == config.TierSoftware {
+		fix = "apt-get install qemu-system-x86"
+	}
+	if err != nil {
+		return failure(fix, "%v", err)
+	}
+	version, err := driver.Version(ctx)
+	if err != nil {
+		return failure(fix, "%v", err)
+	}
+	if h.Config.Tier == config.TierKVM && h.Config.VMM.NoJailer {
+		return warning("take vmm.no_jailer out of "+h.Store.ConfigFile(), "%s %s, without its jailer", driver.Name(), version)
+	}
+	return ok("%s %s", driver.Name(), version)
+}
+
+func (h host) programs(context.Context) Finding {
+	packages := map[string]string{"ssh": "openssh-client", "mkfs.ext4": "e2fsprogs", "e2fsck": "e2fsprogs", "resize2fs": "e2fsprogs", "debugfs": "e2fsprogs"}
+	var missing, from []string
+	for _, name := range []string{"ssh", "mkfs.ext4", "e2fsck", "resize2fs", "debugfs"} {
+		if _, err := exec.LookPath(name); err != nil {
+			missing, from = append(missing, name), append(from, packages[name])
+		}
+	}
+	if len(missing) == 0 {
+		return ok("ssh and e2fsprogs are there")
+	}
+	return failure("apt-get install "+strings.Join(from, " "), "missing: %s", strings.Join(missing, ", "))
+}
+
+func (h host) tun(context.Context) Finding {
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		return failure("modprobe tun", "cannot use /dev/net/tun: %v", err)
+	}
+	if err := f.Close(); err != nil {
+		return failure("", "cannot use /dev/net/tun: %v", err)
+	}
+	return ok("usable")
+}
+
+func (h host) firewall(ctx context.Context) Finding {
+	all, err := network.Backends(ctx, supervisor.NetworkConfig(h.Store, h.Config))
+	if err != nil {
+		return failure("see "+h.Store.ConfigFile(), "%v", err)
+	}
+	var usable, why []string
+	for _, b := range all {
+		if b.Usable {
+			usable = append(usable, b.Name)
+		} else {
+			why = append(why, fmt.Sprintf("%s: %v", b.Name, b.Err))
+		}
+	}
+	switch {
+	case len(usable) == 0:
+		return failure("apt-get install nftables", "none works: %s", strings.Join(why, "; "))
+	case usable[0] != "nft":
+		return note("%s; %s", usable[0], strings.Join(why, "; "))
+	}
+	return ok("%s", strings.Join(usable, ", "))
+}
+
+// otherFirewalls names those who also make rules: mvm's own table needs
+// nothing of theirs, but theirs may drop what tenants send.
+func (h host) otherFirewalls(context.Context) Finding {
+	var seen []string
+	for name, sign := range map[string]string{
+		"firewalld": "/run/firewalld", "ufw": "/run/ufw.lock", "Docker": "/run/docker.sock", "libvirt": "/run/libvirt",
+	} {
+		if _, err := os.Stat(sign); err == nil {
+			seen = append(seen, name)
+		}
+	}
+	if len(seen) == 0 {
+		return ok("none is known to be at work")
+	}
+	return note("%s may drop what tenants send: if guests have no network, mvm net check and their own logs tell", strings.Join(seen, ", "))
+}
+
+func (h host) forwarding(context.Context) Finding {
+	data, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+	if err != nil {
+		return failure("", "cannot tell: %v", err)
+	}
+	if strings.TrimSpace(string(data)) == "1" {
+		return ok("IPv4 forwarding is on")
+	}
+	return note("IPv4 forwarding is off; mvm switches it on with the first tenant that runs")
+}
+
+func (h host) cgroups(context.Context) Finding {
+	groups, err := cgroup.Detect()
+	if err != nil {
+		return failure("mount -t cgroup2 none /sys/fs/cgroup", "%v", err)
+	}
+	if mode := groups.Mode(); mode != "v2" {
+		return warning("boot with systemd.unified_cgroup_hierarchy=1", "%s: works; v2 limits more exactly", mode)
+	}
+	return ok("v2")
+}
+
+func (h host) engine(ctx context.Context) Finding {
+	e, err := h.Engine(ctx, "")
+	if err != nil {
+		fix := "apt-get install docker.io"
+		var built *build.Error
+		if errors.As(err, &built) && built.Hint != "" {
+			fix = built.Hint
+		}
+		return failure(fix, "%v", err)
+	}
+	return ok("%s %s", e.Name, e.Version)
+}
+
+func (h host) builderImage(ctx context.Context) Finding {
+	e, err := h.Engine(ctx, "")
+	if err != nil {
+		return note("not looked for without an engine")
+	}
+	ref, err := h.BuilderImage()
+	if err != nil {
+		return failure("mvm builder pull", "%v", err)
+	}
+	image, err := build.ShowImage(ctx, e, ref)
+	if err != nil {
+		return failure("mvm builder pull", "%v", err)
+	}
+	if !image.Present {
+		return warning("mvm builder pull, or where no registry can be reached: mvm builder build-local", "%s is not there yet", image.Ref)
+	}
+	return ok("%s", image.Ref)
+}
+
+func (h host) leftovers(ctx context.Context) Finding {
+	acts, err := h.Reconcile(ctx, true)
+	if err != nil {
+		return failure("mvm reconcile says more", "%v", err)
+	}
+	if len(acts) == 0 {
+		return ok("none")
+	}
+	list := make([]string, len(acts))
+	for i, a := range acts {
+		list[i] = a.String()
+	}
+	return warning("mvm reconcile", "%d to do: %s", len(acts), strings.Join(list, "; "))
+}
