@@ -73,7 +73,7 @@ func (l Launch) Start() (*Process, error) {
 		close(p.done)
 	}()
 	if err := <-started; err != nil {
-		std.drain(0)
+		std.drain(drainDeadline)
 		return nil, fmt.Errorf("cannot start %s: %w", l.Path, err)
 	}
 	return p, nil
@@ -213,15 +213,18 @@ func (s *stdio) closeChild() {
 	}
 }
 
-// drain waits until everything was handed on, at most for so long.
+// drain waits until everything was handed on, at most for so long: a reader
+// that something else holds open is closed, a writer that hangs is left.
 func (s *stdio) drain(atMost time.Duration) {
-	timer := time.AfterFunc(atMost, func() {
-		for _, r := range s.readers {
-			r.Close()
-		}
-	})
-	s.copying.Wait()
-	timer.Stop()
+	copied := make(chan struct{})
+	go func() {
+		s.copying.Wait()
+		close(copied)
+	}()
+	select {
+	case <-copied:
+	case <-time.After(atMost):
+	}
 	for _, r := range s.readers {
 		r.Close()
 	}

@@ -53,11 +53,13 @@ func openFIFO(dir, name string, uid, gid int, w io.Writer) (*fifo, error) {
 	return f, nil
 }
 
-// finish hands on what is still in the pipe, once Firecracker is gone.
+// finish hands on what is still in the pipe, once Firecracker is gone. A writer
+// that hangs is left.
 func (f *fifo) finish() {
 	f.keeper.Close() // the reader sees the end now
-	timer := time.AfterFunc(time.Second, func() { f.reader.Close() })
-	<-f.done
-	timer.Stop()
+	select {
+	case <-f.done:
+	case <-time.After(time.Second):
+	}
 	f.reader.Close()
 }

@@ -10,12 +10,12 @@ import (
 
 // open is the Firecracker under test: the one in PATH, or the one that
 // MVM_TEST_FIRECRACKER names. A build without seccomp filters, as one for
-// debugging is, needs MVM_TEST_UNFILTERED.
+// debugging is, needs vmmtest.UnfilteredEnv.
 func open() (vmm.Driver, error) {
 	return New(Options{
 		Binary:          os.Getenv("MVM_TEST_FIRECRACKER"),
 		NoJailer:        os.Getenv("MVM_TEST_NO_JAILER") != "",
-		AllowUnfiltered: os.Getenv("MVM_TEST_UNFILTERED") != "",
+		AllowUnfiltered: os.Getenv(vmmtest.UnfilteredEnv) != "",
 	})
 }
 

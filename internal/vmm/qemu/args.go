@@ -15,6 +15,10 @@ const (
 	fdTAP = 4
 )
 
+// ioThreads bounds the threads that read and write disks: a guest decides how
+// many there is work for, and QEMU aborts when it cannot have one.
+const ioThreads = 16
+
 // Accelerators.
 const (
 	TCG = "tcg" // emulation
@@ -51,6 +55,7 @@ func Args(id string, cfg fcconfig.Config, t Target) ([]string, error) {
 	args := []string{
 		"-name", id,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S",
+		"-object", fmt.Sprintf("main-loop,id=main-loop,thread-pool-max=%d", ioThreads),
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 	}
 	args = append(args, machine...)

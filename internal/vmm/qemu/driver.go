@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/auser/mvm/internal/fcconfig"
 	"github.com/auser/mvm/internal/run"
@@ -192,22 +193,26 @@ func (v *machine) begin(ctx context.Context) error {
 
 // abandon ends a QEMU that did not get to running, and says why.
 func (v *machine) abandon(err error) error {
-	select {
-	case <-v.done:
-	default:
-		if errors.Is(err, errGone) {
-			<-v.done // it is ending by itself: let it say why
+	gone := errors.Is(err, errGone)
+	if gone { // it is ending by itself: let it say why
+		select {
+		case <-v.done:
+		case <-time.After(endDeadline):
 		}
 	}
 	if kill := v.Kill(); kill != nil {
 		err = errors.Join(err, kill)
 	}
 	<-v.done
-	if errors.Is(err, errGone) {
+	if gone {
 		return fmt.Errorf("cannot start QEMU: %s", v.exit.Reason)
 	}
 	return fmt.Errorf("cannot start QEMU: %w", err)
 }
+
+// endDeadline is how long a QEMU that closed its control socket may take to
+// end.
+const endDeadline = 5 * time.Second
 
 func (v *machine) note(e event) {
 	if e.Name != "SHUTDOWN" {
@@ -277,7 +282,12 @@ func (v *machine) Status(ctx context.Context) (vmm.Status, error) {
 	err := v.qmp.do(ctx, "query-status", &status)
 	switch {
 	case errors.Is(err, errGone):
-		return vmm.Ended, nil
+		select {
+		case <-v.process.Done():
+			return vmm.Ended, nil
+		default:
+			return vmm.Other, nil // on its way out
+		}
 	case err != nil:
 		return "", err
 	case status.Status == "running":

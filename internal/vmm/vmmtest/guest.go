@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,7 +28,7 @@ type Guest struct {
 const CacheEnv = "MVM_TEST_CACHE"
 
 // guestVersion changes when the initrd does.
-const guestVersion = "3"
+const guestVersion = "5"
 
 // modules are loaded in this order; virtio before virtio_ring fails.
 var modules = []string{
@@ -264,10 +263,6 @@ func (c *cpio) pad() {
 	}
 }
 
-// startDeadline bounds how long a guest takes to its init, also on a busy
-// machine and under emulation.
-const startDeadline = 90 * time.Second
-
 // initScript tells on the console what the guest sees, then does what the
 // word mvm.test= asks for. Without one it ticks and takes commands on port 7.
 const initScript = `#!/bin/busybox sh
@@ -297,8 +292,15 @@ reboot) reboot -f ;;
 panic) echo c > /proc/sysrq-trigger ;;
 flood) yes 'guest: flood flood flood flood flood flood' & ;;
 memory)
-	mount -t tmpfs -o size=100% tmpfs /tmp
-	dd if=/dev/urandom of=/tmp/fill bs=1M
+	mount -t tmpfs -o size=70% tmpfs /tmp
+	dd if=/dev/zero of=/tmp/fill bs=1M
+	;;
+disk)
+	n=0
+	while [ $n -lt 80 ]; do
+		while :; do dd if=/dev/vda of=/dev/null bs=4096 skip=$((n*25)) count=25 iflag=direct 2>/dev/null; done &
+		n=$((n+1))
+	done
 	;;
 cpu) for i in 1 2 3 4; do while :; do :; done & done ;;
 esac

@@ -7,9 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -75,6 +77,25 @@ func inside(g Guest, args ...string) *exec.Cmd {
 func insideGuest() Guest {
 	kernel, initrd, _ := strings.Cut(os.Getenv(insideEnv), ":")
 	return Guest{kernel, initrd}
+}
+
+// UnfilteredEnv says that the Firecracker under test was built without seccomp
+// filters, as debug builds are.
+const UnfilteredEnv = "MVM_TEST_UNFILTERED"
+
+// PatienceEnv multiplies every deadline: nested emulation is slow.
+const PatienceEnv = "MVM_TEST_PATIENCE"
+
+// startDeadline bounds how long a guest takes to its init, also on a busy
+// machine and under emulation.
+var startDeadline = 90 * time.Second * time.Duration(patience())
+
+func patience() int {
+	n, err := strconv.Atoi(os.Getenv(PatienceEnv))
+	if err != nil || n < 1 {
+		return 1
+	}
+	return n
 }
 
 func enter() error {

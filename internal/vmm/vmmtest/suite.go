@@ -55,6 +55,8 @@ func Run(t *testing.T, d vmm.Driver) {
 		{"restart", s.testRestart},
 		{"refused", s.testRefused},
 		{"console flood", s.testConsoleFlood},
+		{"full memory", s.testFullMemory},
+		{"busy disk", s.testBusyDisk},
 		{"memory limit", s.testMemoryLimit},
 		{"cpu limit", s.testCPULimit},
 		{"supervisor death", s.testSupervisorDeath},
@@ -340,6 +342,43 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 		<-w.until
 	}
 	return n, err
+}
+
+// testFullMemory: a guest may use all the memory it was given. What the VMM
+// needs on top is in the limit.
+func (s *suite) testFullMemory(t *testing.T) {
+	w := s.world(t, options{mode: "memory", memMiB: 256})
+	vm := w.start(t)
+	w.console.Wait(t, vm, "guest: tick 10") // it has filled its memory by then
+	ctx, cancel := context.WithTimeout(t.Context(), startDeadline)
+	defer cancel()
+	if answer, err := command(ctx, "ping"); err != nil || answer != "pong\n" {
+		t.Errorf("%q, %v", answer, err)
+	}
+	stats, err := w.group.Stats()
+	if err != nil || stats.OOMKills != 0 {
+		t.Errorf("Stats = %+v, %v", stats, err)
+	}
+	t.Logf("a guest with 256 MiB took %d MiB at most, %d are allowed", stats.MemoryPeak>>20, 256+w.driver.OverheadMiB(w.machine.Config))
+}
+
+// testBusyDisk: however much a guest reads at once, the VMM has the threads
+// for it.
+func (s *suite) testBusyDisk(t *testing.T) {
+	const most = 32
+	w := s.world(t, options{mode: "disk", limits: cgroup.Limits{Pids: most}})
+	vm := w.boot(t)
+	w.console.Wait(t, vm, "guest: tick 5")
+	ctx, cancel := context.WithTimeout(t.Context(), startDeadline)
+	defer cancel()
+	if answer, err := command(ctx, "ping"); err != nil || answer != "pong\n" {
+		t.Errorf("%q, %v", answer, err)
+	}
+	stats, err := w.group.Stats()
+	if err != nil || stats.Pids >= most {
+		t.Errorf("Stats = %+v, %v", stats, err)
+	}
+	t.Logf("%d threads", stats.Pids)
 }
 
 // testMemoryLimit: a machine that uses more than its cgroup has is ended, and
