@@ -109,7 +109,7 @@ in {
   # Kernel and initrd
   "kernel parameters" = has config.boot.kernelParams (
     ["console=ttyS0" "net.ifnames=0" "panic=1" "boot.panic_on_fail"]
-    ++ lib.optionals isx86_64 ["reboot=k" "i8042.noaux" "i8042.nomux" "i8042.dumbkbd"]
+    ++ lib.optionals isx86_64 ["reboot=a" "i8042.noaux" "i8042.nomux" "i8042.dumbkbd"]
   );
   # What mvm says itself, what would make Firecracker's root device of a drive,
   # and what takes away modules, ACPI or the keyboard that asks to shut down.
@@ -128,12 +128,8 @@ in {
 
   # Ending
   "ctrl-alt-del reboots" = is "reboot.target" config.systemd.ctrlAltDelUnit;
-  "power off ends the VMM" = is (lib.optional isx86_64 "reboot-force") (
-    lib.optional (config.systemd.services ? systemd-poweroff) config.systemd.services.systemd-poweroff.unitConfig.SuccessAction
-  );
-  "halt ends the VMM" = is (lib.optional isx86_64 "reboot-force") (
-    lib.optional (config.systemd.services ? systemd-halt) config.systemd.services.systemd-halt.unitConfig.SuccessAction
-  );
+  "power off ends the VMM" = is "reboot-force" (config.systemd.services.systemd-poweroff.unitConfig.SuccessAction or null);
+  "halt ends the VMM" = is "reboot-force" (config.systemd.services.systemd-halt.unitConfig.SuccessAction or null);
 
   # SSH
   "sshd port" = is ["22"] (sshd.port or []);
@@ -146,6 +142,9 @@ in {
   "sshd users" = is ["root"] (sshd.allowusers or []);
   "sshd keys by command" = is "none" config.services.openssh.authorizedKeysCommand;
   "sshd needs the secrets drive" = is "/run/secrets" (config.systemd.services.sshd.unitConfig.RequiresMountsFor or null);
+  "sshd says that it listens" =
+    is true (lib.any (lib.hasInfix "/dev/console")
+      (config.systemd.services.sshd.serviceConfig.ExecStartPost or []));
   "no host key is made" = is [] (
     map (k: k.path) config.services.openssh.hostKeys
     ++ lib.optional (lib.hasInfix "ssh-keygen" (config.systemd.services.sshd.preStart or "")) "sshd.service"
@@ -162,6 +161,9 @@ in {
     (lib.elem "systemd-network-generator.service" config.systemd.additionalUpstreamSystemUnits)
     (config.systemd.services.systemd-network-generator.wantedBy or [])
   ];
+  "the gateway is on the link" =
+    is true (lib.any (lib.hasInfix "GatewayOnLink=yes")
+      (config.systemd.services.systemd-network-generator.serviceConfig.ExecStartPost or []));
   "nothing waits for the network" = is false config.systemd.services.systemd-networkd-wait-online.enable;
   "no name of its own" = is "" config.networking.hostName;
   "no IPv6" = is false config.networking.enableIPv6;

@@ -73,10 +73,7 @@ in {
 
   # For each mutation: what broke and what should have.
   mutations = system: let
-    mutations = import ./mutations.nix {
-      inherit lib;
-      isx86_64 = system == "x86_64-linux";
-    };
+    mutations = import ./mutations.nix {inherit lib;};
     tenant = module:
       flake.lib.mkTenant {
         inherit system;

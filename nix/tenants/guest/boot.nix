@@ -28,16 +28,17 @@ in {
       "8250.nr_uarts=1"
     ]
     ++ lib.optionals isx86_64 [
-      # Firecracker ends when the guest resets through the keyboard controller.
-      "reboot=k"
+      # Reset by ACPI, which QEMU's microvm has, and else by the keyboard
+      # controller, which Firecracker has. Either ends the VMM.
+      "reboot=a"
       "i8042.noaux"
       "i8042.nomux"
       "i8042.dumbkbd"
     ];
 
-  # An x86 microVM has no power button: after poweroff the VMM would run on with
-  # a halted guest. There, powering off and halting end by a reset too.
-  systemd.services = lib.mkIf isx86_64 {
+  # A reset ends every VMM. Firecracker on x86 would run on with a guest that is
+  # powered off or halted: there is no power button.
+  systemd.services = {
     systemd-poweroff.unitConfig.SuccessAction = "reboot-force";
     systemd-halt.unitConfig.SuccessAction = "reboot-force";
   };

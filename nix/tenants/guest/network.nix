@@ -1,6 +1,6 @@
 # One interface, configured by the ip= that mvm puts on the kernel command line.
 # No DHCP, no IPv6, no names but what ip= brings: nothing to wait for.
-{
+{pkgs, ...}: {
   networking = {
     hostName = ""; # comes as systemd.hostname=, the machine id as systemd.machine_id=
     useNetworkd = true;
@@ -15,7 +15,12 @@
   # Turns ip= into a network file for networkd. NixOS ships it for the initrd
   # only; here the interface is set up once, after the root has been switched.
   systemd.additionalUpstreamSystemUnits = ["systemd-network-generator.service"];
-  systemd.services.systemd-network-generator.wantedBy = ["sysinit.target"];
+  systemd.services.systemd-network-generator = {
+    wantedBy = ["sysinit.target"];
+    # The gateway may be outside the netmask, which ip= has no word for. Without
+    # ip= there is no file, and nothing to do.
+    serviceConfig.ExecStartPost = ["-${pkgs.gnused}/bin/sed -i /^Gateway=/aGatewayOnLink=yes /run/systemd/network/70-eth0.network"];
+  };
 
   systemd.network.wait-online.enable = false;
 

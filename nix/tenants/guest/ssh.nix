@@ -2,6 +2,7 @@
 {
   lib,
   options,
+  pkgs,
   ...
 }: let
   keys = "/run/secrets/ssh";
@@ -26,8 +27,12 @@ in {
     }
     // lib.optionalAttrs (options.services.openssh ? generateHostKeys) {generateHostKeys = false;};
 
-  # No secrets drive, no sshd: it would have neither host key nor visitors.
-  systemd.services.sshd.unitConfig.RequiresMountsFor = "/run/secrets";
+  systemd.services.sshd = {
+    # No secrets drive, no sshd: it would have neither host key nor visitors.
+    unitConfig.RequiresMountsFor = "/run/secrets";
+    # On the console, for whoever waits for it or wonders when it was.
+    serviceConfig.ExecStartPost = ["${pkgs.runtimeShell} -c 'echo guest: the SSH server listens > /dev/console'"];
+  };
 
   # A session of logind per login would start a service manager for root before
   # the first command runs.
