@@ -25,7 +25,7 @@ func (a *app) auditCommand() *cobra.Command {
 				return err
 			}
 			if a.json {
-				return a.printJSON(entries)
+				return a.printJSON(orEmpty(entries))
 			}
 			w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
 			fmt.Fprintln(w, "TIME\tWHO\tACT\tRESULT\tERROR")

@@ -26,7 +26,7 @@ which another command is at work are left to it.`,
 			}
 			acts, err := h.Reconcile(cmd.Context(), dryRun)
 			if a.json {
-				if printErr := a.printJSON(acts); printErr != nil {
+				if printErr := a.printJSON(orEmpty(acts)); printErr != nil {
 					return printErr
 				}
 				return err

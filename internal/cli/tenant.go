@@ -14,6 +14,10 @@ func (a *app) commands() []*cobra.Command {
 		a.setupCommand(),
 		a.tenantCommand(),
 		a.builderCommand(),
+		a.netCommand(),
+		a.retainedCommand(),
+		a.gcCommand(),
+		a.syncCommand(),
 		a.doctorCommand(),
 		a.reconcileCommand(),
 		a.auditCommand(),
@@ -41,6 +45,8 @@ func (a *app) tenantCommand() *cobra.Command {
 		a.tenantSet(),
 		a.tenantLogs(),
 		a.tenantSecrets(),
+		a.tenantVolume(),
+		a.tenantVerify(),
 	)
 	return cmd
 }

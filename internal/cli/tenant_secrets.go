@@ -89,7 +89,7 @@ func (a *app) secretsList() *cobra.Command {
 				return err
 			}
 			if a.json {
-				return a.printJSON(names)
+				return a.printJSON(orEmpty(names))
 			}
 			for _, n := range names {
 				fmt.Fprintln(a.Out, n)

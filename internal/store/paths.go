@@ -65,6 +65,7 @@ func (t Tenant) Manifest() string     { return filepath.Join(t.Dir, "artifacts",
 func (t Tenant) LockFile() string     { return filepath.Join(t.Dir, "artifacts", "flake.lock") }
 func (t Tenant) VolumesDir() string   { return filepath.Join(t.Dir, "volumes") }
 func (t Tenant) DataVolume() string   { return filepath.Join(t.Dir, "volumes", "data.ext4") }
+func (t Tenant) SnapshotsDir() string { return filepath.Join(t.Dir, "volumes", "snapshots") }
 func (t Tenant) SSHDir() string       { return filepath.Join(t.Dir, "ssh") }
 func (t Tenant) RuntimeDir() string   { return filepath.Join(t.Dir, "runtime") }
 func (t Tenant) FinalConfig() string  { return filepath.Join(t.Dir, "runtime", "fc.final.json") }

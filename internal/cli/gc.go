@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) gcCommand() *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "gc",
+		Short: "Remove images, source snapshots, build folders and Nix stores that no tenant uses",
+		Example: `  mvm gc --dry-run
+  mvm gc`,
+		Args: exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			items, err := h.GC(cmd.Context(), dryRun)
+			if a.json {
+				if printErr := a.printJSON(orEmpty(items)); printErr != nil {
+					return printErr
+				}
+				return err
+			}
+			verb, total := "removed", int64(0)
+			if dryRun {
+				verb = "would remove"
+			}
+			for _, i := range items {
+				size := ""
+				if i.Bytes >= 0 {
+					size, total = ", "+bytes(i.Bytes), total+i.Bytes
+				}
+				fmt.Fprintf(a.Out, "%s %s %s%s\n", verb, i.Kind, i.Name, size)
+			}
+			if err == nil {
+				a.note("%d things, %s", len(items), bytes(total))
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would go, remove nothing")
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) syncCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "sync [flake]",
+		Short: "Snapshot a local flake as builds will see it, and print its hash",
+		Long: `Snapshot a local flake as builds will see it, and print its hash.
+
+A snapshot holds what git tracks plus what it does not ignore, and never
+changes. A build makes it by itself; sync tells beforehand what it will hold.`,
+		Example: "  mvm sync\n  mvm sync ./nix/debian",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			ref := optional(args)
+			if ref == "" {
+				ref = "."
+			}
+			dir, err := os.Getwd()
+			if err != nil {
+				return err
+			}
+			s, err := h.Sync(cmd.Context(), ref, dir)
+			if err != nil {
+				return fmt.Errorf("cannot snapshot %s: %w", ref, err)
+			}
+			if a.json {
+				return a.printJSON(map[string]any{
+					"hash": s.Hash, "nar_hash": s.NARHash, "path": s.Path, "flake_dir": s.FlakeDir, "url": s.URL,
+					"revision": s.Revision, "dirty": s.Dirty, "bytes": s.Bytes, "warnings": s.Warnings,
+				})
+			}
+			for _, w := range s.Warnings {
+				a.note("warning: %s", w)
+			}
+			fmt.Fprintf(a.Out, "%s  %s, %s\n", s.NARHash, bytes(s.Bytes), s.Path)
+			return nil
+		},
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}

@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/network"
+	"github.com/auser/mvm/internal/network/firewall"
+)
+
+func (a *app) netCommand() *cobra.Command {
+	cmd := group(&cobra.Command{
+		Use:   "net",
+		Short: "Look at the tenants' network and compare it with what it should be",
+	})
+	cmd.AddCommand(a.netShow(), a.netCheck())
+	return cmd
+}
+
+func (a *app) netShow() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show",
+		Short:   "Print bridges, TAPs, the firewall and what it has dropped",
+		Example: "  mvm net show\n  mvm net show --json | jq .drops",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			s, err := h.Network(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(s)
+			}
+			return a.printNetwork(s)
+		},
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) printNetwork(s network.Status) error {
+	forwarding := "off"
+	if s.Forwarding {
+		forwarding = "on"
+	}
+	fmt.Fprintf(a.Out, "gateway %s, firewall %s, IPv4 forwarding %s\n", s.Gateway, dash(s.Firewall), forwarding)
+	for _, r := range s.Resolvers {
+		fmt.Fprintf(a.Out, "DNS %s\n", r)
+	}
+	if len(s.Bridges)+len(s.TAPs) == 0 {
+		a.note("no links: they are made with the first tenant that runs")
+		return nil
+	}
+	t := &table{head: []string{"LINK", "BRIDGE", "STATE", "FROM TENANT", "TO TENANT", "DROPPED"}}
+	for _, l := range slices.Concat(s.Bridges, s.TAPs) {
+		state := "down"
+		switch {
+		case l.InUse:
+			state = "in use"
+		case l.Up:
+			state = "up"
+		}
+		t.row(l.Name, dash(l.Bridge), state, bytes(int64(l.RxBytes)), bytes(int64(l.TxBytes)), drops(s.Drops[l.Name]))
+	}
+	return a.printTable(t)
+}
+
+func drops(d firewall.Drops) string {
+	text := ""
+	for _, reason := range slices.Sorted(maps.Keys(d)) {
+		if d[reason] > 0 {
+			text += fmt.Sprintf("%s %d ", reason, d[reason])
+		}
+	}
+	return text
+}
+
+func (a *app) netCheck() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "check",
+		Aliases: []string{"verify"},
+		Short:   "Compare links and rules with what the running tenants should have; changes nothing",
+		Example: "  mvm net check || mvm reconcile",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			acts, err := h.CheckNetwork(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				if err := a.printJSON(orEmpty(acts)); err != nil {
+					return err
+				}
+			} else {
+				for _, act := range acts {
+					fmt.Fprintln(a.Out, act)
+				}
+			}
+			if len(acts) > 0 {
+				return &lifecycle.Error{Kind: lifecycle.ErrState, Msg: fmt.Sprintf("the network differs in %d places from what it should be", len(acts)), Hint: "mvm reconcile"}
+			}
+			a.note("the network is as it should be")
+			return nil
+		},
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) retainedCommand() *cobra.Command {
+	cmd := group(&cobra.Command{
+		Use:   "retained",
+		Short: "List and remove the data volumes that destroying tenants kept",
+	})
+	cmd.AddCommand(a.retainedList(), a.retainedRm())
+	return cmd
+}
+
+func (a *app) retainedList() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the data volumes of tenants that are gone",
+		Example: "  mvm retained list",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			list, err := h.RetainedVolumes()
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(orEmpty(list))
+			}
+			if len(list) == 0 {
+				a.note("none is retained")
+				return nil
+			}
+			t := &table{head: []string{"RETAINED", "ON DISK"}}
+			for _, k := range list {
+				t.row(k.Name, bytes(k.Allocated))
+			}
+			return a.printTable(t)
+		},
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) retainedRm() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:     "rm <name>",
+		Short:   "Remove a retained data volume for good",
+		Example: "  mvm retained rm acme-20260801T101500.000Z",
+		Args:    exactArgs(1, "the name of a retained volume"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			if err := a.confirm(fmt.Sprintf("Remove the retained volume %s for good", args[0]), yes); err != nil {
+				return err
+			}
+			if err := h.RemoveRetained(args[0]); err != nil {
+				return fmt.Errorf("cannot remove a retained volume: %w", err)
+			}
+			fmt.Fprintf(a.Out, "%s is gone\n", args[0])
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}

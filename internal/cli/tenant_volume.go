@@ -1,0 +1,297 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+func (a *app) tenantVolume() *cobra.Command {
+	cmd := group(&cobra.Command{
+		Use:   "volume",
+		Short: "Look at a tenant's data volume, check, grow, copy and keep states of it",
+		Long: `Look at a tenant's data volume, check, grow, copy and keep states of it.
+
+All but show, and a snapshot where the host's file system shares blocks, want
+the tenant stopped. An operation that is killed has not happened.`,
+	})
+	cmd.AddCommand(
+		a.volumeShow(), a.volumeCheck(), a.volumeGrow(), a.volumeTrim(), a.volumeExport(), a.volumeImport(),
+		a.volumeSnapshot(), a.volumeRollback(), a.volumeRm(),
+	)
+	return cmd
+}
+
+// onTenant is the body of a verb that does one thing with one tenant.
+func (a *app) onTenant(what string, do func(ctx context.Context, h *lifecycle.Host, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		h, err := a.host()
+		if err != nil {
+			return err
+		}
+		if err := do(cmd.Context(), h, args); err != nil {
+			return fmt.Errorf("cannot %s tenant %s: %w", what, args[0], err)
+		}
+		return nil
+	}
+}
+
+func (a *app) volumeShow() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show <id>",
+		Short:   "Print the size and state of a data volume, and its snapshots",
+		Example: "  mvm tenant volume show acme",
+		Args:    exactArgs(1, "one tenant id"),
+		RunE: a.onTenant("show the volume of", func(_ context.Context, h *lifecycle.Host, args []string) error {
+			v, err := h.ShowVolume(args[0])
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(v)
+			}
+			state := "clean"
+			switch {
+			case v.Errors:
+				state = "the guest's kernel met errors: mvm tenant volume check " + args[0]
+			case v.Dirty:
+				state = "in use, or not unmounted cleanly"
+			}
+			fmt.Fprintf(a.Out, "%s\n%s large, %s used in the guest, %s on this host's disk; %s\n", v.Path, bytes(v.Size), bytes(v.Used), bytes(v.Allocated), state)
+			if len(v.Snapshots) == 0 {
+				return nil
+			}
+			t := &table{head: []string{"SNAPSHOT", "SIZE", "ON DISK", "MADE"}}
+			for _, s := range v.Snapshots {
+				t.row(s.Name, bytes(s.Size), bytes(s.Allocated), ago(time.Now(), s.Time))
+			}
+			return a.printTable(t)
+		}),
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) volumeCheck() *cobra.Command {
+	var repair, yes bool
+	cmd := &cobra.Command{
+		Use:     "check <id>",
+		Short:   "Read a whole data volume and say what is wrong with it",
+		Example: "  mvm tenant volume check acme\n  mvm tenant volume check acme --repair",
+		Args:    exactArgs(1, "one tenant id"),
+		RunE: a.onTenant("check the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			if repair {
+				if err := a.confirm("Repair the volume, which may drop what cannot be saved", yes); err != nil {
+					return err
+				}
+			}
+			said, err := h.CheckVolume(ctx, args[0], repair)
+			if said != "" {
+				a.note("%s", said)
+			}
+			if err == nil {
+				fmt.Fprintf(a.Out, "the data volume of tenant %s is sound\n", args[0])
+			}
+			return err
+		}),
+	}
+	cmd.Flags().BoolVar(&repair, "repair", false, "put right what can be")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+func (a *app) volumeGrow() *cobra.Command {
+	return &cobra.Command{
+		Use:     "grow <id> <MiB>",
+		Short:   "Make a data volume larger; it cannot shrink",
+		Example: "  mvm tenant volume grow acme 4096",
+		Args:    exactArgs(2, "a tenant id and the new size in MiB"),
+		RunE: a.onTenant("grow the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			var mib int
+			if _, err := fmt.Sscanf(args[1], "%d", &mib); err != nil || fmt.Sprint(mib) != args[1] {
+				return &usageError{msg: fmt.Sprintf("%q is no number of MiB", args[1]), hint: "mvm tenant volume grow acme 4096"}
+			}
+			done, err := h.Set(ctx, args[0], "/", func(s *tenant.Spec) { s.DataMiB = mib })
+			if err != nil {
+				return err
+			}
+			if len(done.Now) == 0 {
+				fmt.Fprintf(a.Out, "the data volume of tenant %s has %d MiB already\n", args[0], mib)
+				return nil
+			}
+			fmt.Fprintf(a.Out, "the data volume of tenant %s has %d MiB\n", args[0], mib)
+			return nil
+		}),
+	}
+}
+
+func (a *app) volumeTrim() *cobra.Command {
+	return &cobra.Command{
+		Use:     "trim <id>",
+		Short:   "Give this host's disk back what the guest has deleted",
+		Example: "  mvm tenant volume trim acme",
+		Args:    exactArgs(1, "one tenant id"),
+		RunE: a.onTenant("trim the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			freed, err := h.TrimVolume(ctx, args[0])
+			if err == nil {
+				fmt.Fprintf(a.Out, "%s given back\n", bytes(freed))
+			}
+			return err
+		}),
+	}
+}
+
+func (a *app) volumeExport() *cobra.Command {
+	var to string
+	cmd := &cobra.Command{
+		Use:   "export <id>",
+		Short: "Write a data volume to a file or standard output, as a zstd stream",
+		Example: `  mvm tenant volume export acme --to acme.zst
+  mvm tenant volume export acme | ssh elsewhere mvm tenant volume import acme --yes`,
+		Args: exactArgs(1, "one tenant id"),
+		RunE: a.onTenant("export the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			if to != "-" {
+				return toFile(to, func(w io.Writer) error { return h.ExportVolume(ctx, args[0], w) })
+			}
+			if f, ok := a.Out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+				return &usageError{msg: "a volume is nothing for a terminal", hint: "name a file with --to, or pipe it"}
+			}
+			return h.ExportVolume(ctx, args[0], a.Out)
+		}),
+	}
+	cmd.Flags().StringVar(&to, "to", "-", "the file; - is standard output")
+	return cmd
+}
+
+// toFile writes a file that is there only when it is whole.
+func toFile(path string, write func(io.Writer) error) (err error) {
+	f, err := os.OpenFile(path+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if err := write(f); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func (a *app) volumeImport() *cobra.Command {
+	var from string
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "import <id>",
+		Short: "Replace a data volume by one that was exported",
+		Example: `  mvm tenant volume import acme --from acme.zst
+  mvm tenant volume import acme --yes < acme.zst`,
+		Args: exactArgs(1, "one tenant id"),
+		RunE: a.onTenant("import a volume into", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			if err := a.confirm(fmt.Sprintf("Replace the data volume of tenant %s", args[0]), yes); err != nil {
+				return err
+			}
+			in := a.In
+			if from != "-" {
+				f, err := os.Open(from)
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				in = f
+			}
+			said, err := h.ImportVolume(ctx, args[0], in)
+			if said != "" {
+				a.note("%s", said)
+			}
+			if err == nil {
+				fmt.Fprintf(a.Out, "tenant %s has the imported volume\n", args[0])
+			}
+			return err
+		}),
+	}
+	cmd.Flags().StringVar(&from, "from", "-", "the file; - is standard input")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+func (a *app) volumeSnapshot() *cobra.Command {
+	return &cobra.Command{
+		Use:     "snapshot <id> <name>",
+		Short:   "Keep the present state of a data volume under a name",
+		Example: "  mvm tenant volume snapshot acme before-upgrade",
+		Args:    exactArgs(2, "a tenant id and a name"),
+		RunE: a.onTenant("snapshot the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			shared, err := h.SnapshotVolume(ctx, args[0], args[1])
+			if err != nil {
+				return err
+			}
+			if !shared {
+				a.note("it is a full copy: this file system cannot share blocks")
+			}
+			fmt.Fprintf(a.Out, "snapshot %s of tenant %s is kept\n", args[1], args[0])
+			return nil
+		}),
+	}
+}
+
+func (a *app) volumeRollback() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:     "rollback <id> <name>",
+		Short:   "Put a snapshot in the place of the data volume; the snapshot stays",
+		Example: "  mvm tenant volume rollback acme before-upgrade",
+		Args:    exactArgs(2, "a tenant id and a snapshot's name"),
+		RunE: a.onTenant("roll back the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			if err := a.confirm(fmt.Sprintf("Lose what tenant %s has written since snapshot %s", args[0], args[1]), yes); err != nil {
+				return err
+			}
+			if _, err := h.RollbackVolume(ctx, args[0], args[1]); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.Out, "tenant %s has the state of snapshot %s\n", args[0], args[1])
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+func (a *app) volumeRm() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:     "rm <id> <name>",
+		Short:   "Remove a snapshot of a data volume",
+		Example: "  mvm tenant volume rm acme before-upgrade",
+		Args:    exactArgs(2, "a tenant id and a snapshot's name"),
+		RunE: a.onTenant("remove a snapshot of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			if err := a.confirm(fmt.Sprintf("Remove snapshot %s of tenant %s", args[1], args[0]), yes); err != nil {
+				return err
+			}
+			if err := h.RemoveSnapshot(ctx, args[0], args[1]); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.Out, "snapshot %s of tenant %s is gone\n", args[1], args[0])
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}

@@ -1,0 +1,110 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/store"
+)
+
+// Verify reads every byte of the tenant's artifacts and compares it with what
+// was recorded when they were built.
+func (h *Host) Verify(id string) (build.Manifest, error) {
+	if err := h.exists(id); err != nil {
+		return build.Manifest{}, err
+	}
+	state, err := h.Store.LoadState(id)
+	if err != nil {
+		return build.Manifest{}, err
+	}
+	if !state.Artifacts.Built() {
+		return build.Manifest{}, &Error{Kind: ErrState, Msg: "it is not built", Hint: "mvm tenant build " + id}
+	}
+	path := h.Store.Tenant(id).Manifest()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return build.Manifest{}, fmt.Errorf("cannot read the manifest: %w", err)
+	}
+	if store.SHA256(data) != state.Artifacts.ManifestSHA256 {
+		return build.Manifest{}, &build.Error{Kind: build.ErrChanged, Msg: path + " is not what the build wrote", Hint: "mvm tenant build " + id}
+	}
+	m, err := build.DecodeManifest(data)
+	if err != nil {
+		return build.Manifest{}, &store.DamagedError{Path: path, Err: err}
+	}
+	return m, build.Verify(m, h.Store.ImagesDir(), build.VerifyFull)
+}
+
+// GC removes the images, source snapshots, build folders and Nix stores that
+// no tenant uses. It keeps builds from starting while it looks, and gives up
+// where one is under way: what that will use is not known yet.
+func (h *Host) GC(ctx context.Context, dryRun bool) ([]build.GCItem, error) {
+	ids, err := h.Store.IDs()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		lock, err := h.Store.LockBuild(ctx, id, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer lock.Unlock()
+	}
+	req, err := h.inUse(ids)
+	if err != nil {
+		return nil, err
+	}
+	req.DryRun = dryRun
+	var engine *build.Engine
+	switch e, err := h.Engine(ctx, ""); {
+	case err == nil:
+		engine = &e
+	case errors.Is(err, build.ErrHost):
+		h.Say("  no container engine answers: Nix stores are left alone")
+	default:
+		return nil, err
+	}
+	items, err := build.GC(ctx, engine, req)
+	if len(items) == 0 || dryRun {
+		return items, err
+	}
+	return items, h.record("", "gc", map[string]any{"removed": items}, err)
+}
+
+// inUse collects what the tenants' manifests name. One that cannot be read
+// stops the collection: what it names must stay.
+func (h *Host) inUse(ids []string) (build.GCRequest, error) {
+	req := build.GCRequest{
+		SrcDir: h.Store.SnapshotsDir(), BuildDir: h.Store.BuildsDir(), ImagesDir: h.Store.ImagesDir(),
+		Scope: h.Store.Scope, Tenants: ids, Stores: map[string]string{},
+	}
+	for _, id := range ids {
+		m, err := h.Manifest(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return req, err
+		}
+		req.Images = append(req.Images, m.Image)
+		req.Stores[id] = m.Builder.ImageID
+		if m.Source.Snapshot != "" {
+			req.Snapshots = append(req.Snapshots, m.Source.Snapshot)
+		}
+	}
+	return req, nil
+}
+
+// Sync copies a local flake to where builds see it, unless this very tree is
+// there, and so tells what a build would build.
+func (h *Host) Sync(ctx context.Context, ref, dir string) (build.Snapshot, error) {
+	abs, err := absFlake(ref, dir)
+	if err != nil {
+		return build.Snapshot{}, err
+	}
+	return build.TakeSnapshot(ctx, abs, h.Store.SnapshotsDir())
+}
