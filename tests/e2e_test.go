@@ -110,23 +110,36 @@ func newEnv(t *testing.T) *env {
 		t.Fatal(err)
 	}
 	e := &env{repo: repo, cache: cache, root: filepath.Join(cache, "test", "root"), bin: t.TempDir()}
-	build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(e.bin, "mvm"), "./cmd/mvm")
-	build.Dir, build.Env = repo, append(os.Environ(), "CGO_ENABLED=0")
+	e.goBuild(t, "mvm", "./cmd/mvm")
+	e.prepareRoot(t, "")
+	return e
+}
+
+func (e *env) goBuild(t *testing.T, name, pkg string, flags ...string) {
+	t.Helper()
+	args := append([]string{"build", "-trimpath", "-o", filepath.Join(e.bin, name)}, flags...)
+	build := exec.Command("go", append(args, pkg)...)
+	build.Dir, build.Env = e.repo, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("cannot build mvm: %v\n%s", err, out)
+		t.Fatalf("cannot build %s: %v\n%s", name, err, out)
 	}
+}
+
+// prepareRoot makes a state directory that builds offline, from what was
+// fetched, and runs guests by emulation.
+func (e *env) prepareRoot(t *testing.T, moreSettings string) {
+	t.Helper()
 	if err := os.MkdirAll(e.root, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	e.removeTenants(t) // of a run that was killed
-	settings := fmt.Sprintf("[network]\ndns = [\"192.0.2.53\"]\n[build]\ncache = %q\noffline = true\n", filepath.Join(cache, "debian"))
+	settings := fmt.Sprintf("[network]\ndns = [\"192.0.2.53\"]\n[build]\ncache = %q\noffline = true\n%s", filepath.Join(e.cache, "debian"), moreSettings)
 	if err := os.WriteFile(filepath.Join(e.root, "config.toml"), []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	e.mvm(t, "setup", "--tier", "software")
-	e.mvm(t, "builder", "build-local", "--from", filepath.Join(cache, "builder"))
+	e.mvm(t, "builder", "build-local", "--from", filepath.Join(e.cache, "builder"))
 	t.Cleanup(func() { e.removeTenants(t) })
-	return e
 }
 
 func (e *env) mvm(t *testing.T, args ...string) string {

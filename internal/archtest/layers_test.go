@@ -28,6 +28,7 @@ var layers = [][]string{
 	{"internal/config"},
 	{"internal/tenant"},
 	{"internal/run", "internal/undo", "internal/proc"},
+	{"internal/crash"},
 }
 
 // noStore are the rooms that take and return plain values: they know neither

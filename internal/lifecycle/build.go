@@ -104,8 +104,8 @@ func (h *Host) Manifest(id string) (*build.Manifest, error) {
 	return &m, nil
 }
 
-// link makes the image the tenant's: lock and manifest first, then the links,
-// the state last. Killed in between, the next build does it again.
+// link makes the image the tenant's: links, lock and manifest first, the state
+// last. Killed in between, the next build does it again.
 func (h *Host) link(ctx context.Context, id string, m build.Manifest) error {
 	lock, err := h.Store.LockTenant(ctx, id, h.BuildWait)
 	if err != nil {
@@ -117,8 +117,23 @@ func (h *Host) link(ctx context.Context, id string, m build.Manifest) error {
 	if err != nil {
 		return err
 	}
-	image := filepath.Join(h.Store.ImagesDir(), m.Image)
 	paths := tenant.Artifacts{Image: m.Image, ManifestPath: t.Manifest(), ManifestSHA256: store.SHA256(data)}
+	return sequence(ctx, "link", []step{
+		{"artifacts", func(context.Context) error { return h.linkArtifacts(t, m, &paths) }},
+		{"lock", func(context.Context) error { return store.WriteFile(t.LockFile(), append(m.Source.Lock, '\n'), 0o600) }},
+		{"manifest", func(context.Context) error { return store.WriteFile(t.Manifest(), data, 0o600) }},
+		{"state", func(context.Context) error {
+			return h.Store.UpdateState(id, func(s *tenant.State) error {
+				s.Artifacts, s.FlakeLockHash, s.NixStorePaths, s.BuiltAt = paths, m.Source.LockHash, m.StorePaths(), m.EndedAt
+				return nil
+			})
+		}},
+	})
+}
+
+// linkArtifacts points the tenant's names at the image's files.
+func (h *Host) linkArtifacts(t store.Tenant, m build.Manifest, paths *tenant.Artifacts) error {
+	image := filepath.Join(h.Store.ImagesDir(), m.Image)
 	for _, a := range m.Artifacts {
 		to := filepath.Join(t.ArtifactsDir(), a.Name)
 		if err := store.Symlink(filepath.Join(image, a.Name), to); err != nil {
@@ -135,21 +150,14 @@ func (h *Host) link(ctx context.Context, id string, m build.Manifest) error {
 			paths.FCBaseConfig = to
 		}
 	}
-	if paths.InitrdPath == "" { // an earlier build may have had one
-		if err := os.Remove(filepath.Join(t.ArtifactsDir(), build.Initrd)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("cannot unlink the former initrd: %w", err)
-		}
-	}
-	if err := store.WriteFile(t.LockFile(), append(m.Source.Lock, '\n'), 0o600); err != nil {
-		return err
-	}
-	if err := store.WriteFile(t.Manifest(), data, 0o600); err != nil {
-		return err
-	}
-	return h.Store.UpdateState(id, func(s *tenant.State) error {
-		s.Artifacts, s.FlakeLockHash, s.NixStorePaths, s.BuiltAt = paths, m.Source.LockHash, m.StorePaths(), m.EndedAt
+	if paths.InitrdPath != "" {
 		return nil
-	})
+	}
+	// An earlier build may have had one.
+	if err := os.Remove(filepath.Join(t.ArtifactsDir(), build.Initrd)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot unlink the former initrd: %w", err)
+	}
+	return nil
 }
 
 func buildDetail(spec tenant.Spec, m build.Manifest) map[string]any {

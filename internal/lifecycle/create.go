@@ -95,48 +95,52 @@ func (h *Host) createdBefore(spec tenant.Spec) (Created, error) {
 	return Created{State: state, Already: true}, err
 }
 
-func (h *Host) create(ctx context.Context, spec tenant.Spec, o CreateOptions) (done Created, err error) {
-	t := h.Store.Tenant(spec.TenantID)
-	retained, err := h.Retained(spec.TenantID)
+func (h *Host) create(ctx context.Context, spec tenant.Spec, o CreateOptions) (Created, error) {
+	id, t := spec.TenantID, h.Store.Tenant(spec.TenantID)
+	retained, err := h.Retained(id)
 	if err != nil {
-		return done, err
+		return Created{}, err
 	}
 	if o.AdoptVolumes && len(retained) == 0 {
-		return done, &tenant.InputError{Msg: fmt.Sprintf("no data volume of a tenant %s is retained", spec.TenantID), Hint: "leave out --adopt-volumes"}
+		return Created{}, &tenant.InputError{Msg: fmt.Sprintf("no data volume of a tenant %s is retained", id), Hint: "leave out --adopt-volumes"}
 	}
+	done := Created{Retained: retained}
+	var at place
+	err = sequence(ctx, "create", []step{
+		{"folders", func(context.Context) error { return makeFolders(t) }},
+		{"keys", func(context.Context) error { return ssh.Ensure(t.SSHDir(), id) }},
+		{"lease", func(ctx context.Context) (err error) { at, err = h.lease(ctx, id); return err }},
+		{"adopt", func(context.Context) error {
+			if !o.AdoptVolumes {
+				return nil
+			}
+			done.Adopted, done.Retained = retained[len(retained)-1], retained[:len(retained)-1]
+			return h.adopt(done.Adopted, t, at.uid)
+		}},
+		{"volume", func(ctx context.Context) error {
+			_, err := volume.CreateData(ctx, t.DataVolume(), spec.DataMiB, at.uid, at.uid)
+			return err
+		}},
+		{"state", func(context.Context) error {
+			now := time.Now().UTC()
+			done.State = tenant.State{
+				SchemaVersion: tenant.SchemaVersion, Spec: spec, Net: at.net, UID: at.uid,
+				CreatedAt: now, Phase: tenant.Created, Since: now,
+			}
+			return h.Store.CreateState(id, done.State)
+		}},
+		{"spec", func(context.Context) error { return h.Store.SaveSpec(spec) }},
+	})
+	return done, err
+}
+
+func makeFolders(t store.Tenant) error {
 	for _, dir := range []string{t.Dir, t.VolumesDir(), t.ArtifactsDir(), t.RuntimeDir(), t.LogsDir(), t.MetricsDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return done, fmt.Errorf("cannot make the tenant's folder: %w", err)
+			return fmt.Errorf("cannot make the tenant's folder: %w", err)
 		}
 	}
-	if err := ssh.Ensure(t.SSHDir(), spec.TenantID); err != nil {
-		return done, err
-	}
-	place, err := h.lease(ctx, spec.TenantID)
-	if err != nil {
-		return done, err
-	}
-	if o.AdoptVolumes {
-		newest := retained[len(retained)-1]
-		if err := h.adopt(newest, t, place.uid); err != nil {
-			return done, err
-		}
-		done.Adopted = newest
-		retained = retained[:len(retained)-1]
-	}
-	if _, err := volume.CreateData(ctx, t.DataVolume(), spec.DataMiB, place.uid, place.uid); err != nil {
-		return done, err
-	}
-	now := time.Now().UTC()
-	done.State = tenant.State{
-		SchemaVersion: tenant.SchemaVersion, Spec: spec, Net: place.net, UID: place.uid,
-		CreatedAt: now, Phase: tenant.Created, Since: now,
-	}
-	if err := h.Store.CreateState(spec.TenantID, done.State); err != nil {
-		return done, err
-	}
-	done.Retained = retained
-	return done, h.Store.SaveSpec(spec)
+	return nil
 }
 
 // place is what a tenant's address decides.

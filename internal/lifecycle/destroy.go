@@ -58,28 +58,25 @@ func (h *Host) Destroy(ctx context.Context, id string, o DestroyOptions) (Destro
 
 func (h *Host) destroy(ctx context.Context, id string, existed bool, o DestroyOptions) (Destroyed, error) {
 	var done Destroyed
-	if existed {
-		if err := h.stopForGood(ctx, id); err != nil {
-			return done, err
-		}
-	}
-	if err := h.sweep(ctx, id); err != nil {
-		return done, err
-	}
-	if !o.WipeVolumes {
-		kept, err := h.retain(id)
-		if err != nil {
-			return done, err
-		}
-		done.Retained = kept
-	}
-	if err := h.removeBuildLeftovers(ctx, id); err != nil {
-		return done, err
-	}
-	if err := h.Store.Remove(id); err != nil {
-		return done, err
-	}
-	return done, h.release(ctx, id)
+	err := sequence(ctx, "destroy", []step{
+		{"stop", func(ctx context.Context) error {
+			if !existed {
+				return nil
+			}
+			return h.stopForGood(ctx, id)
+		}},
+		{"sweep", func(ctx context.Context) error { return h.sweep(ctx, id) }},
+		{"retain", func(context.Context) (err error) {
+			if !o.WipeVolumes {
+				done.Retained, err = h.retain(id)
+			}
+			return err
+		}},
+		{"build", func(ctx context.Context) error { return h.removeBuildLeftovers(ctx, id) }},
+		{"folder", func(context.Context) error { return h.Store.Remove(id) }},
+		{"lease", func(ctx context.Context) error { return h.release(ctx, id) }},
+	})
+	return done, err
 }
 
 // stopForGood stops a tenant that is to go. A state that cannot be read does

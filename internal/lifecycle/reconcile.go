@@ -12,6 +12,7 @@ import (
 
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/cgroup"
+	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/supervisor"
@@ -75,7 +76,9 @@ func (h *Host) Reconcile(ctx context.Context, dryRun bool) ([]Act, error) {
 		{"restore the network", r.network},
 		{"start what should run", r.starts},
 	} {
-		if err := step.do(ctx); err != nil {
+		err := step.do(ctx)
+		crash.Point("reconcile/" + step.what)
+		if err != nil {
 			r.failed = errors.Join(r.failed, fmt.Errorf("cannot %s: %w", step.what, err))
 		}
 		if ctx.Err() != nil {
@@ -259,6 +262,9 @@ func (r *reconciler) addresses(ctx context.Context) error {
 		return err
 	}
 	leases, err := r.leases()
+	if !r.dryRun {
+		err = errors.Join(err, r.Store.SweepHostTemp())
+	}
 	lock.Unlock()
 	if err != nil {
 		return err

@@ -61,18 +61,21 @@ func (h *Host) start(ctx context.Context, id string, progress func(supervisor.Pr
 	if err := h.checkTier(); err != nil {
 		return false, err
 	}
-	if err := h.sweep(ctx, id); err != nil {
-		return false, err
-	}
-	if err := h.wantRunning(ctx, id, status.Spec); err != nil {
-		return false, err
-	}
-	held, err := h.Store.LockSupervisor(ctx, id, h.Wait)
+	return false, sequence(ctx, "run", []step{
+		{"sweep", func(ctx context.Context) error { return h.sweep(ctx, id) }},
+		{"want", func(ctx context.Context) error { return h.wantRunning(ctx, id, status.Spec) }},
+		{"spawn", func(ctx context.Context) error { return h.spawn(ctx, id, progress) }},
+	})
+}
+
+// spawn starts the supervisor and hands it its lock.
+func (h *Host) spawn(ctx context.Context, id string, progress func(supervisor.Progress)) error {
+	lock, err := h.Store.LockSupervisor(ctx, id, h.Wait)
 	if err != nil {
-		return false, err
+		return err
 	}
-	defer held.Unlock()
-	return false, supervisor.Spawn(ctx, h.Store, id, held, progress)
+	defer lock.Unlock()
+	return supervisor.Spawn(ctx, h.Store, id, lock, progress)
 }
 
 // settled observes a tenant. One whose supervisor is at it already needs no
@@ -213,28 +216,32 @@ func (h *Host) Stop(ctx context.Context, id string, o StopOptions) (already bool
 
 // stop is Stop under the caller's lock.
 func (h *Host) stop(ctx context.Context, id string, o StopOptions) (already bool, err error) {
-	if err := h.Store.UpdateState(id, func(s *tenant.State) error { s.Wanted = false; return nil }); err != nil {
-		return false, err
-	}
 	alive, err := h.Store.SupervisorAlive(id)
 	if err != nil {
 		return false, err
 	}
-	if alive {
-		if err := h.askSupervisor(ctx, id, o); err != nil {
-			return false, err
-		}
-	}
-	if err := h.sweep(ctx, id); err != nil {
-		return !alive, err
-	}
-	return !alive, h.Store.UpdateState(id, func(s *tenant.State) error {
-		if live(s.Phase) { // its supervisor died and could not say so
-			s.Phase, s.Reason, s.Since = tenant.Stopped, "swept after its supervisor had ended unexpectedly", time.Now().UTC()
-		}
-		s.Running, s.FirecrackerPID, s.FirecrackerStart, s.SupervisorPID = false, 0, 0, 0
-		return nil
+	return !alive, sequence(ctx, "stop", []step{
+		{"unwant", func(context.Context) error {
+			return h.Store.UpdateState(id, func(s *tenant.State) error { s.Wanted = false; return nil })
+		}},
+		{"supervisor", func(ctx context.Context) error {
+			if !alive {
+				return nil
+			}
+			return h.askSupervisor(ctx, id, o)
+		}},
+		{"sweep", func(ctx context.Context) error { return h.sweep(ctx, id) }},
+		{"state", func(context.Context) error { return h.Store.UpdateState(id, markStopped) }},
 	})
+}
+
+// markStopped makes a state say what holds after a sweep.
+func markStopped(s *tenant.State) error {
+	if live(s.Phase) { // its supervisor died and could not say so
+		s.Phase, s.Reason, s.Since = tenant.Stopped, "swept after its supervisor had ended unexpectedly", time.Now().UTC()
+	}
+	s.Running, s.FirecrackerPID, s.FirecrackerStart, s.SupervisorPID, s.SupervisorStart = false, 0, 0, 0, 0
+	return nil
 }
 
 // askSupervisor has the supervisor stop the guest. One that does not answer is
@@ -255,8 +262,7 @@ func (h *Host) askSupervisor(ctx context.Context, id string, o StopOptions) erro
 		return ctx.Err()
 	}
 	if err != nil {
-		h.Say("  the supervisor does not stop it (%v): killing the supervisor", err)
-		if err := h.killSupervisor(ctx, id); err != nil {
+		if err := h.killSupervisor(ctx, id, err); err != nil {
 			return err
 		}
 	}
@@ -273,11 +279,12 @@ func (h *Host) askSupervisor(ctx context.Context, id string, o StopOptions) erro
 // guest has ended.
 const supervisorGrace = 20 * time.Second
 
-func (h *Host) killSupervisor(ctx context.Context, id string) error {
+func (h *Host) killSupervisor(ctx context.Context, id string, why error) error {
 	alive, err := h.Store.SupervisorAlive(id)
 	if err != nil || !alive {
 		return err
 	}
+	h.Say("  the supervisor does not stop it (%v): killing the supervisor", why)
 	state, err := h.Store.LoadState(id)
 	if err != nil {
 		return err

@@ -40,7 +40,7 @@ func (h *Host) Set(ctx context.Context, id, dir string, change func(*tenant.Spec
 		return Changed{}, err
 	}
 	done := effects(status, spec)
-	if len(SpecDiff(status.Spec, spec)) == 0 {
+	if len(SpecDiff(status.Spec, spec)) == 0 && status.State.Spec.Egress == spec.Egress {
 		return done, nil
 	}
 	err = h.apply(ctx, status, spec)
@@ -73,27 +73,39 @@ func effects(s Status, to tenant.Spec) Changed {
 // the disk grows before (a larger disk than the spec says is harmless), the
 // policy changes after (the spec is what reconcile would restore).
 func (h *Host) apply(ctx context.Context, s Status, to tenant.Spec) error {
-	if to.DataMiB != s.Spec.DataMiB {
-		if err := h.growData(ctx, s, to.DataMiB); err != nil {
-			return err
-		}
-	}
-	if err := h.Store.SaveSpec(to); err != nil {
-		return err
-	}
-	if to.Egress == s.Spec.Egress || !live(s.Phase) {
-		return nil
-	}
-	state := s.State
-	state.Spec.Egress = to.Egress
+	return sequence(ctx, "set", []step{
+		{"grow", func(ctx context.Context) error {
+			if to.DataMiB == s.Spec.DataMiB {
+				return nil
+			}
+			return h.growData(ctx, s, to.DataMiB)
+		}},
+		{"spec", func(context.Context) error { return h.Store.SaveSpec(to) }},
+		{"egress", func(ctx context.Context) error {
+			if to.Egress == s.State.Spec.Egress || !live(s.Phase) {
+				return nil
+			}
+			return h.applyEgress(ctx, s.State, to.Egress)
+		}},
+		{"state", func(context.Context) error {
+			return h.Store.UpdateState(to.TenantID, func(st *tenant.State) error { st.Spec.Egress = to.Egress; return nil })
+		}},
+	})
+}
+
+// applyEgress changes the policy of a tenant that runs.
+func (h *Host) applyEgress(ctx context.Context, state tenant.State, egress string) error {
+	state.Spec.Egress = egress
 	ep, err := supervisor.Endpoint(state)
 	if err != nil {
 		return err
 	}
-	if err := network.Update(ctx, supervisor.NetworkConfig(h.Store, h.Config), ep); err != nil {
+	lock, err := h.Store.ShareNetwork(ctx)
+	if err != nil {
 		return err
 	}
-	return h.Store.UpdateState(to.TenantID, func(st *tenant.State) error { st.Spec.Egress = to.Egress; return nil })
+	defer lock.Unlock()
+	return network.Update(ctx, supervisor.NetworkConfig(h.Store, h.Config), ep)
 }
 
 func (h *Host) growData(ctx context.Context, s Status, mib int) error {

@@ -2,11 +2,13 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/auser/mvm/internal/cgroup"
 	"github.com/auser/mvm/internal/network"
+	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
 )
@@ -28,10 +30,11 @@ func (h *Host) sweep(ctx context.Context, id string) error {
 	if err := h.sweepNetwork(ctx, id); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(h.Store.Tenant(id).RunDir()); err != nil {
+	t := h.Store.Tenant(id)
+	if err := os.RemoveAll(t.RunDir()); err != nil {
 		return fmt.Errorf("cannot remove the sockets of %s: %w", id, err)
 	}
-	return nil
+	return errors.Join(store.SweepTemp(t.Dir), store.SweepTemp(t.ArtifactsDir()), store.SweepTemp(t.RuntimeDir()))
 }
 
 // sweepCgroup also ends what still runs in it.

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/auser/mvm/internal/crash"
 )
 
 // WriteFile replaces path with data so that after a crash at any moment there
@@ -39,6 +41,7 @@ func WriteFile(path string, data []byte, mode fs.FileMode) (err error) {
 	if err := f.Sync(); err != nil {
 		return err
 	}
+	crash.Point("write/" + filepath.Base(path))
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
@@ -82,6 +85,12 @@ func SweepTemp(dir string) error {
 		}
 	}
 	return nil
+}
+
+// SweepHostTemp removes what killed writes of shared files left. The caller
+// holds the host lock.
+func (s *Store) SweepHostTemp() error {
+	return errors.Join(SweepTemp(s.Root), SweepTemp(filepath.Dir(s.LeasesFile())))
 }
 
 // Symlink makes path a symbolic link to target, replacing what is there in one

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -271,6 +272,7 @@ func (s *Store) Remove(id string) error {
 	if err == nil {
 		err = SyncDir(s.tenantsDir())
 	}
+	crash.Point("store/gone")
 	if err == nil {
 		err = os.RemoveAll(gone)
 	}

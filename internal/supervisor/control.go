@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,14 +51,16 @@ func listen(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// serve answers clients until l is closed.
+// serve answers clients until l is closed and the last of them has its answer.
 func serve(l *net.UnixListener, handle func(request, *net.UnixConn)) {
+	var clients sync.WaitGroup
+	defer clients.Wait()
 	for {
 		conn, err := l.AcceptUnix()
 		if err != nil {
 			return // closed: the supervisor is on its way out
 		}
-		go func() {
+		clients.Go(func() {
 			defer conn.Close()
 			if err := checkPeer(conn); err != nil {
 				reply(conn, Reply{Done: true, Error: err.Error()})
@@ -70,7 +72,7 @@ func serve(l *net.UnixListener, handle func(request, *net.UnixConn)) {
 				return
 			}
 			handle(req, conn)
-		}()
+		})
 	}
 }
 
@@ -122,10 +124,12 @@ func readRequest(conn net.Conn) (request, error) {
 	return req, conn.SetReadDeadline(time.Time{})
 }
 
-// reply sends r; a client that went away does not matter to the supervisor.
-func reply(w io.Writer, r Reply) {
-	if line, err := json.Marshal(r); err == nil {
-		w.Write(append(line, '\n'))
+// reply sends r. A client that went away, or does not read, does not matter to
+// the supervisor.
+func reply(conn net.Conn, r Reply) {
+	line, err := json.Marshal(r)
+	if err == nil && conn.SetWriteDeadline(time.Now().Add(requestTimeout)) == nil {
+		conn.Write(append(line, '\n'))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/store"
 )
 
@@ -71,7 +72,7 @@ func Spawn(ctx context.Context, s *store.Store, id string, lock *store.Lock, pro
 	defer r.Close()
 	cmd := exec.Command(self, Verb, "--root", s.Root, id)
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8"}
+	cmd.Env = append(crash.Env(), "PATH="+os.Getenv("PATH"), "LANG=C.UTF-8")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{lock.File(), w} // fdLock, fdProgress
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}

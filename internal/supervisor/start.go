@@ -13,6 +13,7 @@ import (
 
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/cgroup"
+	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/fcconfig"
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/ssh"
@@ -62,6 +63,7 @@ func (s *supervisor) bringUp(ctx context.Context) (*launch, error) {
 			return l, err
 		}
 		s.tell(Progress{Step: step.name, Start: began, Took: time.Since(began)})
+		crash.Point("supervisor/" + step.name)
 	}
 	return l, nil
 }
@@ -147,11 +149,8 @@ func (l *launch) underHostLock(ctx context.Context, do func() error) error {
 }
 
 func (l *launch) prepareData(ctx context.Context) error {
-	report, err := volume.PrepareData(ctx, l.t.DataVolume())
-	if err != nil {
-		return err
-	}
-	lock, err := volume.Lock(l.t.DataVolume()) // no VMM takes one itself
+	// The lock is kept while the VMM runs, since no VMM takes one itself.
+	lock, report, err := volume.Acquire(ctx, l.t.DataVolume())
 	if err != nil {
 		return err
 	}

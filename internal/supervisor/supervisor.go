@@ -22,6 +22,7 @@ import (
 
 	"github.com/auser/mvm/internal/audit"
 	"github.com/auser/mvm/internal/config"
+	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/proc"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
@@ -73,10 +74,16 @@ func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) er
 		s.failStart(err)
 		return err
 	}
-	go serve(listener, s.handle)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		serve(listener, s.handle)
+	}()
 	err = s.live(ctx)
 	close(s.done)
-	return errors.Join(err, listener.Close())
+	err = errors.Join(err, listener.Close())
+	<-served // whoever asked for this has their answer
+	return err
 }
 
 // prepare makes this process what a supervisor is.
@@ -84,6 +91,10 @@ func (s *supervisor) prepare() error {
 	// Without this, mounts made here would appear on the host.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("cannot leave the host's mounts: %w", err)
+	}
+	// A core dump would hold secrets; what is started here inherits this.
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("cannot forbid core dumps: %w", err)
 	}
 	// When memory runs out, the kernel should end the guest, not the process
 	// that knows what to do about it.
@@ -258,6 +269,7 @@ func (s *supervisor) policy() (tenant.Restart, error) {
 
 // enter makes one transition and writes it down.
 func (s *supervisor) enter(ev event, reason string, change func(*tenant.State)) error {
+	defer crash.Point("supervisor/" + string(ev))
 	return s.store.UpdateState(s.t.ID, func(st *tenant.State) error {
 		to, err := next(st.Phase, ev)
 		if err != nil {

@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/auser/mvm/internal/crash"
 )
 
 // Deadline bounds the whole unwinding. It runs under a context of its own,
@@ -47,5 +49,6 @@ func (s *Stack) Run(ctx context.Context, errp *error) {
 		if err := last.fn(ctx); err != nil {
 			*errp = errors.Join(*errp, fmt.Errorf("cannot %s: %w", last.what, err))
 		}
+		crash.Point("undo/" + last.what)
 	}
 }
