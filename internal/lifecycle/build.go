@@ -120,7 +120,7 @@ func (h *Host) link(ctx context.Context, id string, m build.Manifest) error {
 	paths := tenant.Artifacts{Image: m.Image, ManifestPath: t.Manifest(), ManifestSHA256: store.SHA256(data)}
 	return sequence(ctx, "link", []step{
 		{"artifacts", func(context.Context) error { return h.linkArtifacts(t, m, &paths) }},
-		{"lock", func(context.Context) error { return store.WriteFile(t.LockFile(), append(m.Source.Lock, '\n'), 0o600) }},
+		{"lock", func(context.Context) error { return store.WriteFile(t.LockFile(), m.Source.LockFile(), 0o600) }},
 		{"manifest", func(context.Context) error { return store.WriteFile(t.Manifest(), data, 0o600) }},
 		{"state", func(context.Context) error {
 			return h.Store.UpdateState(id, func(s *tenant.State) error {

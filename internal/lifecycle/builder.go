@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/store"
@@ -72,12 +71,9 @@ func (h *Host) BuildLocalImage(ctx context.Context, engine build.Engine, archive
 // EnsureBuilderArchive makes the archive of a local builder image in dir,
 // unless it is there and update is not asked for.
 func EnsureBuilderArchive(ctx context.Context, dir string, update bool) (path string, made bool, err error) {
-	there, err := filepath.Glob(filepath.Join(dir, "builder-*-"+build.HostSystem()+".tar"))
-	if err != nil {
-		return "", false, err
-	}
-	if len(there) > 0 && !update {
-		return there[0], false, nil
+	there := build.LocalImagePath(dir, build.LocalImageOptions{})
+	if _, err := os.Stat(there); err == nil && !update {
+		return there, false, nil
 	}
 	path, err = build.FetchLocalImage(ctx, dir, build.LocalImageOptions{})
 	return path, true, err
