@@ -4,6 +4,7 @@ mkdir() { "$busybox" mkdir "$@"; }
 mkdir -p "$TMPDIR/applets"
 "$busybox" --install -s "$TMPDIR/applets"
 unset -f mkdir
+set -o pipefail
 export PATH="$TMPDIR/applets" LC_ALL=C
 umask 022
 
