@@ -11,7 +11,8 @@ number() { od -A n -t "u$2" -j "$1" -N "$2" "$bzimage" | tr -d ' '; }
 setup=$((($(number 497 1) + 1) * 512))
 start=$((setup + $(number 584 4)))
 size=$(number 588 4)
-tail -c "+$((start + 1))" "$bzimage" | head -c "$size" >payload
+tail -c "+$((start + 1))" "$bzimage" >rest
+head -c "$size" rest >payload
 
 case "$(od -A n -t x1 -N 4 payload | tr -d ' ')" in
 # The kernel's build appends the unpacked size, which is no part of the stream.
