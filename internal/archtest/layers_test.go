@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/store"},
 	{"internal/config"},
 	{"internal/tenant"},
-	{"internal/run", "internal/undo", "internal/proc"},
+	{"internal/run", "internal/undo", "internal/proc", "internal/archive"},
 	{"internal/crash"},
 }
 

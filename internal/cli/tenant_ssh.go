@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -26,23 +27,55 @@ pipes and variables, say: mvm tenant ssh acme -- sh -c 'ls /data | wc -l'`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
-			target, err := h.Target(args[0])
-			if err != nil {
-				return fmt.Errorf("cannot reach tenant %s: %w", args[0], err)
-			}
 			tty := len(args) == 1 && term.IsTerminal(int(a.In.Fd()))
-			code, err := ssh.Run(cmd.Context(), target, ssh.Options{TTY: tty}, args[1:], ssh.Stdio{In: a.In, Out: a.Out, Err: a.Err})
-			if err != nil {
-				return fmt.Errorf("cannot reach tenant %s: %w", args[0], err)
-			}
-			if code != 0 {
-				return &remoteExit{code}
+			return a.inGuest(cmd.Context(), args[0], args[1:], tty)
+		},
+	}
+}
+
+func (a *app) tenantExec() *cobra.Command {
+	var tty bool
+	cmd := &cobra.Command{
+		Use:   "exec <id> -- <command>…",
+		Short: "Run a command in the guest and hand on its exit code",
+		Long: `Run a command in the guest and hand on its exit code.
+
+The words after -- reach the command exactly as they are. Standard input goes
+to it, too.`,
+		Example: `  mvm tenant exec acme -- uname -a
+  mvm tenant exec acme -- sh -c 'cat > /data/in' < in
+  mvm tenant exec acme --tty -- top`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.ArgsLenAtDash() != 1 || len(args) < 2 {
+				return &usageError{msg: "mvm tenant exec takes one tenant id and, after --, a command", hint: "mvm tenant exec acme -- uname -a"}
 			}
 			return nil
 		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.inGuest(cmd.Context(), args[0], args[1:], tty)
+		},
 	}
+	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "give the command a terminal")
+	return cmd
+}
+
+// inGuest runs a command, or a shell where there is none, and hands on its
+// exit code.
+func (a *app) inGuest(ctx context.Context, id string, argv []string, tty bool) error {
+	h, err := a.host()
+	if err != nil {
+		return err
+	}
+	target, err := h.Target(id)
+	if err != nil {
+		return fmt.Errorf("cannot reach tenant %s: %w", id, err)
+	}
+	code, err := ssh.Run(ctx, target, ssh.Options{TTY: tty}, argv, ssh.Stdio{In: a.In, Out: a.Out, Err: a.Err})
+	if err != nil {
+		return fmt.Errorf("cannot reach tenant %s: %w", id, err)
+	}
+	if code != 0 {
+		return &remoteExit{code}
+	}
+	return nil
 }

@@ -1,0 +1,124 @@
+// Package archive carries files between this host and a guest as a tar stream.
+//
+// It owns what may be in such a stream: regular files and folders. A guest is
+// not trusted: whatever its stream says, nothing is written outside of the
+// folder given, nothing gets another owner or special bits, and no links,
+// devices or pipes are made.
+package archive
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// ErrNothing means that a stream held nothing.
+var ErrNothing = errors.New("nothing came")
+
+// Pack writes the file or folder at from to w, under the name given.
+func Pack(w io.Writer, from, name string) error {
+	tw := tar.NewWriter(w)
+	err := filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, p)
+		if err != nil {
+			return err
+		}
+		return pack(tw, p, path.Join(name, filepath.ToSlash(rel)), p == from)
+	})
+	if err != nil {
+		return err
+	}
+	return tw.Close()
+}
+
+// pack writes one file. A link that was named itself is followed.
+func pack(tw *tar.Writer, p, name string, follow bool) error {
+	look := os.Lstat
+	if follow {
+		look = os.Stat
+	}
+	info, err := look(p)
+	if err != nil {
+		return err
+	}
+	h := &tar.Header{Name: name, Mode: int64(info.Mode().Perm()), ModTime: info.ModTime(), Format: tar.FormatPAX}
+	switch {
+	case info.IsDir():
+		h.Typeflag, h.Name = tar.TypeDir, name+"/"
+		return tw.WriteHeader(h)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is neither a file nor a folder", p)
+	}
+	f, err := os.Open(p)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h.Typeflag, h.Size = tar.TypeReg, info.Size()
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err = io.CopyN(tw, f, h.Size)
+	return err
+}
+
+// Unpack writes the one file or folder of the stream into dir, under the name
+// given, whatever it is called in the stream.
+func Unpack(r io.Reader, dir, name string) error {
+	root, err := os.OpenRoot(dir) // nothing leads out of it, links neither
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	tr := tar.NewReader(r)
+	for n := 0; ; n++ {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			if n == 0 {
+				return ErrNothing
+			}
+			// What follows is padding; a writer that cannot finish would fail.
+			_, err := io.Copy(io.Discard, r)
+			return err
+		}
+		if err != nil {
+			return fmt.Errorf("cannot understand what came: %w", err)
+		}
+		if err := unpack(root, tr, h, name); err != nil {
+			return err
+		}
+	}
+}
+
+func unpack(root *os.Root, tr *tar.Reader, h *tar.Header, name string) error {
+	_, below, _ := strings.Cut(path.Clean(h.Name), "/")
+	to := path.Join(name, below)
+	if !filepath.IsLocal(h.Name) || !filepath.IsLocal(to) {
+		return fmt.Errorf("it names %q, which is no place in a folder", h.Name)
+	}
+	mode := fs.FileMode(h.Mode) & 0o777
+	switch h.Typeflag {
+	case tar.TypeDir:
+		if err := root.Mkdir(to, mode|0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return nil
+	case tar.TypeReg:
+		f, err := root.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, tr)
+		return errors.Join(err, f.Close())
+	}
+	return fmt.Errorf("%q is neither a file nor a folder", h.Name)
+}

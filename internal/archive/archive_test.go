@@ -1,0 +1,104 @@
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestRoundTrip(t *testing.T) {
+	from := filepath.Join(t.TempDir(), "tree")
+	if err := os.MkdirAll(filepath.Join(from, "a", "empty"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(from, "a", "run"), []byte("#!/bin/sh\n"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	var stream bytes.Buffer
+	if err := Pack(&stream, from, "other"); err != nil {
+		t.Fatal(err)
+	}
+	to := t.TempDir()
+	if err := Unpack(&stream, to, "renamed"); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(to, "renamed", "a", "run"))
+	if err != nil || string(data) != "#!/bin/sh\n" {
+		t.Errorf("got %q, %v", data, err)
+	}
+	if info, err := os.Stat(filepath.Join(to, "renamed", "a", "run")); err != nil || info.Mode() != 0o750 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if _, err := os.Stat(filepath.Join(to, "renamed", "a", "empty")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPackRefusesPipesAndLinksInside(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink("/etc/shadow", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Pack(&bytes.Buffer{}, dir, "x"); err == nil {
+		t.Error("a link inside a folder was followed")
+	}
+}
+
+// TestHostileStream is what a guest that wants to reach the host could send.
+func TestHostileStream(t *testing.T) {
+	for name, headers := range map[string][]tar.Header{
+		"parent":           {{Name: "x/../../escaped", Typeflag: tar.TypeReg, Mode: 0o644}},
+		"absolute":         {{Name: "/escaped", Typeflag: tar.TypeReg, Mode: 0o644}},
+		"link":             {{Name: "x", Typeflag: tar.TypeSymlink, Linkname: "/etc"}},
+		"hard link":        {{Name: "x", Typeflag: tar.TypeLink, Linkname: "/etc/shadow"}},
+		"device":           {{Name: "x", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}},
+		"through existing": {{Name: "x/out/file", Typeflag: tar.TypeReg, Mode: 0o644}},
+		"nothing":          {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			outside, to := t.TempDir(), t.TempDir()
+			if err := os.Mkdir(filepath.Join(to, "x"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(outside, filepath.Join(to, "x", "out")); err != nil {
+				t.Fatal(err)
+			}
+			var stream bytes.Buffer
+			w := tar.NewWriter(&stream)
+			for _, h := range headers {
+				if err := w.WriteHeader(&h); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := Unpack(&stream, to, "x"); err == nil {
+				t.Error("it was taken")
+			}
+			if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+				t.Errorf("outside there is %v (%v)", left, err)
+			}
+		})
+	}
+}
+
+func TestSetuidIsDropped(t *testing.T) {
+	var stream bytes.Buffer
+	w := tar.NewWriter(&stream)
+	if err := w.WriteHeader(&tar.Header{Name: "x", Typeflag: tar.TypeReg, Mode: 0o4755, Uid: 1234}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	to := t.TempDir()
+	if err := Unpack(&stream, to, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(to, "x")); err != nil || info.Mode() != 0o755 {
+		t.Errorf("mode %v (%v)", info.Mode(), err)
+	}
+}

@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/tenant"
+)
+
+func (a *app) tenantCp() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cp <from> <to>",
+		Short: "Copy a file or folder into a guest, or out of it",
+		Long: `Copy a file or folder into a guest, or out of it.
+
+One side is a path of this host, the other <id>:<path>. Where the target is a
+folder, or ends with a slash, the copy goes into it. Links, devices and pipes
+are not copied, and what comes from a guest belongs to whoever calls.`,
+		Example: `  mvm tenant cp ./site acme:/data/
+  mvm tenant cp acme:/data/report.pdf .`,
+		Args: exactArgs(2, "what to copy and where to"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			fromID, fromPath, out := guestPath(args[0])
+			toID, toPath, in := guestPath(args[1])
+			switch {
+			case in == out:
+				return &usageError{msg: "one side has to be a tenant's, <id>:<path>, and the other a path of this host", hint: "write ./name for a name with a colon"}
+			case in:
+				err = h.CopyIn(cmd.Context(), args[0], toID, toPath)
+			default:
+				err = h.CopyOut(cmd.Context(), fromID, fromPath, args[1])
+			}
+			if err != nil {
+				return fmt.Errorf("cannot copy %s to %s: %w", args[0], args[1], err)
+			}
+			return nil
+		},
+	}
+}
+
+// guestPath splits <id>:<path>.
+func guestPath(arg string) (id, path string, ok bool) {
+	id, path, ok = strings.Cut(arg, ":")
+	if !ok || path == "" || tenant.CheckID(id) != nil {
+		return "", "", false
+	}
+	return id, path, true
+}
