@@ -22,13 +22,20 @@ prepare: build ## fetch what guests and builders are made of
 	bin/mvm --root "$(CACHE)/prepare" builder fetch --to "$(CACHE)/builder"
 
 .PHONY: test
-test: lint prepare ## everything that must hold before a change lands
+test: build ## everything that must hold before a change lands
 	scripts/install-packages test
+	scripts/lint
+	scripts/check-nix
+	$(MAKE) --no-print-directory prepare
 	scripts/test "$(CACHE)"
 
 .PHONY: lint
-lint: ## formatting, vet, staticcheck, layer rules
+lint: ## formatting, vet, staticcheck, shellcheck, layer rules
 	scripts/lint
+
+.PHONY: check-nix
+check-nix: ## check the NixOS flake; with NIXPKGS=<folder> also evaluate it
+	scripts/check-nix
 
 .PHONY: docs
 docs: ## write docs/cli.md and the man pages in bin/man from the commands
