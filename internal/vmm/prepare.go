@@ -3,6 +3,7 @@ package vmm
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -37,6 +38,17 @@ func PrepareJail(m Machine) error {
 	}
 	if err := os.WriteFile(at, m.Config.JSON(), 0o444); err != nil {
 		return fmt.Errorf("cannot write the machine's configuration: %w", err)
+	}
+	return nil
+}
+
+// FindTAPs checks that every TAP that the configuration names is there, in the
+// caller's network namespace. VMMs would make what is missing, on no bridge.
+func FindTAPs(m Machine) error {
+	for i, n := range m.Config.NetworkInterfaces {
+		if _, err := net.InterfaceByName(n.HostDevName); err != nil {
+			return fmt.Errorf("cannot start the machine: network-interfaces[%d].host_dev_name: no TAP %s: %w", i, n.HostDevName, err)
+		}
 	}
 	return nil
 }

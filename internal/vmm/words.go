@@ -46,6 +46,15 @@ func (w *LastWords) String() string {
 	}, string(w.tail))), " ")
 }
 
+// After is what was said last behind a separator, or nothing.
+func (w *LastWords) After(separator string) string {
+	said := w.String()
+	if said == "" {
+		return ""
+	}
+	return separator + said
+}
+
 // KilledBy says in words which signal ended a VMM, and for whom.
 func KilledBy(signal syscall.Signal, byMvm bool) string {
 	switch {

@@ -154,3 +154,26 @@ func TestFIFOHandsOnEverything(t *testing.T) {
 		t.Errorf("handed on %q", out.String())
 	}
 }
+
+func TestStartWatch(t *testing.T) {
+	var out strings.Builder
+	w := &startWatch{to: &out, started: make(chan struct{})}
+	for _, part := range []string{"a\nSuccess", "fully started mic", "rovm that", " was\nSuccessfully started microvm"} {
+		select {
+		case <-w.started:
+			if part == "rovm that" {
+				t.Error("started too early")
+			}
+		default:
+		}
+		io.WriteString(w, part)
+	}
+	select {
+	case <-w.started:
+	default:
+		t.Error("the start goes unseen")
+	}
+	if !strings.HasPrefix(out.String(), "a\nSuccessfully started microvm that") {
+		t.Errorf("handed on %q", out.String())
+	}
+}

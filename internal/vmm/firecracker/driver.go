@@ -161,6 +161,11 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.NetNS == "" {
+		if err := vmm.FindTAPs(m); err != nil {
+			return nil, err
+		}
+	}
 	if err := vmm.PrepareJail(m); err != nil {
 		return nil, err
 	}
@@ -172,7 +177,8 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
 		api:  api{socket, m.UID},
 		done: make(chan struct{}), console: &vmm.PanicWatch{To: m.Console}, words: &vmm.LastWords{To: m.Log},
 	}
-	log, err := openFIFO(m.RunDir, logName, m.UID, m.GID, v.words)
+	watch := &startWatch{to: v.words, started: make(chan struct{})}
+	log, err := openFIFO(m.RunDir, logName, m.UID, m.GID, watch)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +194,11 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
 		return nil, err
 	}
 	go v.wait(log, metrics)
-	if err := v.begin(ctx, d.AllowUnfiltered); err != nil {
+	err = v.begin(ctx, watch.started)
+	if err == nil && !d.AllowUnfiltered {
+		err = v.checkFiltered()
+	}
+	if err != nil {
 		return nil, v.abandon(err)
 	}
 	return v, nil
@@ -239,17 +249,30 @@ func (v *machine) wait(pipes ...*fifo) {
 // errEnded is a Firecracker that ended while it was waited for.
 var errEnded = errors.New("it ended")
 
-// begin waits until Firecracker says that the machine runs.
-func (v *machine) begin(ctx context.Context, allowUnfiltered bool) error {
-	tick := time.NewTicker(3 * time.Millisecond)
+// askAnyway is when the API is asked although the log does not tell of a
+// start, as a future Firecracker's might not.
+const askAnyway = 10 * time.Second
+
+// begin waits until Firecracker says that the machine runs: in its log, then
+// through its API.
+func (v *machine) begin(ctx context.Context, started <-chan struct{}) error {
+	select {
+	case <-started:
+	case <-time.After(askAnyway):
+	case <-v.process.Done():
+		return errEnded
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		status, err := v.Status(ctx)
 		var refused *fault
-		if err == nil && status == vmm.Running {
-			return v.checkFiltered(allowUnfiltered)
-		}
-		if errors.As(err, &refused) {
+		switch {
+		case err == nil && status == vmm.Running:
+			return nil
+		case errors.As(err, &refused):
 			return err
 		}
 		select {
@@ -257,19 +280,19 @@ func (v *machine) begin(ctx context.Context, allowUnfiltered bool) error {
 			return errEnded
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
-		case <-tick.C: // the socket is not there yet, or does not listen yet
+		case <-tick.C:
 		}
 	}
 }
 
 // checkFiltered makes sure that Firecracker gave up the system calls that it
 // does not need. A build without filters is silent about it.
-func (v *machine) checkFiltered(allowed bool) error {
+func (v *machine) checkFiltered() error {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", v.process.ID().PID))
 	if err != nil {
 		return fmt.Errorf("cannot see whether it has seccomp filters: %w", err)
 	}
-	if !allowed && !strings.Contains(string(status), "\nSeccomp:\t2\n") {
+	if !strings.Contains(string(status), "\nSeccomp:\t2\n") {
 		return errors.New("this build has no seccomp filters: install a release")
 	}
 	return nil

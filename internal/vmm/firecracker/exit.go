@@ -32,6 +32,8 @@ func (v *machine) explain() vmm.Exit {
 		exit.Reason = vmm.KilledBy(signal, v.killed.Load())
 		if signal == syscall.SIGKILL || signal == syscall.SIGTERM {
 			exit.Cause = vmm.Killed
+		} else {
+			exit.Reason += v.words.After(": ")
 		}
 	case panicked:
 		exit.Cause, exit.Reason = vmm.GuestEnded, "the guest's kernel panicked: "+message
@@ -43,9 +45,7 @@ func (v *machine) explain() vmm.Exit {
 			words = "for a reason it does not document"
 		}
 		exit.Reason = fmt.Sprintf("Firecracker ended with code %d: %s", code, words)
-		if said := v.words.String(); said != "" {
-			exit.Reason += ": " + said
-		}
+		exit.Reason += v.words.After(": ")
 	}
 	return exit
 }

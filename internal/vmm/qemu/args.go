@@ -65,7 +65,7 @@ func Args(id string, cfg fcconfig.Config, t Target) ([]string, error) {
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fdQMP), "-mon", "chardev=qmp,mode=control",
 	)
 	for i, d := range cfg.Drives {
-		drive, err := driveArgs(fmt.Sprintf("drives[%d]", i), d)
+		drive, err := driveArgs(fmt.Sprintf("drives[%d]", i), d, diskSlot(t, i))
 		if err != nil {
 			return nil, err
 		}
@@ -189,7 +189,16 @@ func bootArgs(cfg fcconfig.Config, t Target) []string {
 	return append(args, "-append", fcconfig.AddBootWords(cfg.BootSource.BootArgs, words...))
 }
 
-func driveArgs(path string, d fcconfig.Drive) ([]string, error) {
+// diskSlot puts the i-th disk where the guest finds it i-th. Kernels go through
+// the virt machine's slots from the first on, QEMU fills them from the last.
+func diskSlot(t Target, i int) string {
+	if t.Arch == "arm64" {
+		return fmt.Sprintf(",bus=virtio-mmio-bus.%d", i)
+	}
+	return ""
+}
+
+func driveArgs(path string, d fcconfig.Drive, slot string) ([]string, error) {
 	if d.Socket != "" {
 		return nil, &TranslateError{path + ".socket", "disks are files"}
 	}
@@ -211,7 +220,7 @@ func driveArgs(path string, d fcconfig.Drive) ([]string, error) {
 	return []string{
 		"-drive", fmt.Sprintf("if=none,id=%s,file=%s,format=raw,readonly=%s,cache=%s,aio=%s%s",
 			d.DriveID, escape(d.PathOnHost), readOnly, cache, aio, throttle),
-		"-device", fmt.Sprintf("virtio-blk-device,drive=%s", d.DriveID),
+		"-device", fmt.Sprintf("virtio-blk-device,drive=%s%s", d.DriveID, slot),
 	}, nil
 }
 

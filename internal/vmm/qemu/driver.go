@@ -112,6 +112,9 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (_ vmm.VM, err error)
 	if err != nil {
 		return nil, err
 	}
+	if err := vmm.FindTAPs(m); err != nil {
+		return nil, err
+	}
 	if err := vmm.PrepareJail(m); err != nil {
 		return nil, err
 	}
@@ -240,9 +243,11 @@ func (v *machine) explain() vmm.Exit {
 	message, panicked := v.console.Panic()
 	switch {
 	case signal != 0:
-		exit.Cause, exit.Reason = vmm.Killed, vmm.KilledBy(signal, killed)
-		if signal != syscall.SIGKILL && signal != syscall.SIGTERM {
-			exit.Cause = vmm.Failed
+		exit.Reason = vmm.KilledBy(signal, killed)
+		if signal == syscall.SIGKILL || signal == syscall.SIGTERM {
+			exit.Cause = vmm.Killed
+		} else {
+			exit.Reason += v.words.After(": ")
 		}
 	case code == 0 && panicked:
 		exit.Cause, exit.Reason = vmm.GuestEnded, "the guest's kernel panicked: "+message
@@ -251,10 +256,7 @@ func (v *machine) explain() vmm.Exit {
 	case code == 0:
 		exit.Cause, exit.Reason = vmm.Killed, "QEMU was asked to quit"
 	default:
-		exit.Reason = fmt.Sprintf("QEMU failed with code %d", code)
-		if said := v.words.String(); said != "" {
-			exit.Reason += ": " + said
-		}
+		exit.Reason = fmt.Sprintf("QEMU failed with code %d", code) + v.words.After(": ")
 	}
 	return exit
 }
