@@ -16,7 +16,7 @@ const module = "github.com/auser/mvm/"
 // lines below its own.
 var layers = [][]string{
 	{"cmd/mvm"},
-	{"internal/cli"},
+	{"internal/cli", "internal/limacli"},
 	{"internal/devvm", "internal/doctor", "internal/lima"},
 	{"internal/lifecycle"},
 	{"internal/supervisor"},
@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/store"},
 	{"internal/config"},
 	{"internal/tenant"},
-	{"internal/run", "internal/undo", "internal/proc", "internal/archive"},
+	{"internal/run", "internal/undo", "internal/proc", "internal/archive", "internal/buildinfo"},
 	{"internal/crash"},
 }
 

@@ -1,0 +1,55 @@
+package lima
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+func TestFindInputs(t *testing.T) {
+	with := t.TempDir()
+	if err := os.WriteFile(filepath.Join(with, "flake.nix"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	without := t.TempDir()
+	for _, c := range []struct {
+		dir    string
+		args   []string
+		want   []string
+		flakes []int
+		stdin  string
+		tenant string
+	}{
+		{dir: with, args: []string{"tenant", "list"}, want: []string{"tenant", "list"}},
+		{dir: with, args: []string{"tenant", "create", "a"}, want: []string{"tenant", "create", "a", "--flake", "."}, flakes: []int{4}},
+		{dir: without, args: []string{"tenant", "create", "a"}, want: []string{"tenant", "create", "a"}},
+		{dir: with, args: []string{"tenant", "create", "--help"}, want: []string{"tenant", "create", "--help"}},
+		{dir: with, args: []string{"tenant", "create", "a", "--flake=github:x/y"}, want: []string{"tenant", "create", "a", "--flake=github:x/y"}},
+		{dir: with, args: []string{"t", "create", "a", "--flake=./x", "--mem", "1"}, want: []string{"t", "create", "a", "--flake", "./x", "--mem", "1"}, flakes: []int{4}},
+		{dir: with, args: []string{"tenant", "ssh", "a", "--", "--flake", "."}, want: []string{"tenant", "ssh", "a", "--", "--flake", "."}},
+		{dir: with, args: []string{"--root", "tenant", "tenant", "build", "a"}, want: []string{"--root", "tenant", "tenant", "build", "a"}, tenant: "a"},
+		{dir: with, args: []string{"x", "--from-file", "f"}, want: []string{"x", "--from-file", "-"}, stdin: filepath.Join(with, "f")},
+		{dir: with, args: []string{"x", "--from-file=/f"}, want: []string{"x", "--from-file=-"}, stdin: "/f"},
+		{dir: with, args: []string{"x", "--from-file", "-"}, want: []string{"x", "--from-file", "-"}},
+		{dir: with, args: []string{"dev", "--", "ls"}, want: []string{"dev", "--flake", ".", "--", "ls"}, flakes: []int{2}},
+	} {
+		got := FindInputs(c.args, c.dir)
+		if !slices.Equal(got.Args, c.want) || !slices.Equal(got.Flakes, c.flakes) || got.Stdin != c.stdin || got.Tenant != c.tenant {
+			t.Errorf("%q became %+v", c.args, got)
+		}
+	}
+}
+
+func TestSystemFoldersAreNotReplaced(t *testing.T) {
+	for _, top := range []string{"/", "/Users", "/etc", "/usr/share/x", "/root/x", "/var/lib/mvm", "/home"} {
+		if checkDestination(top) == nil {
+			t.Errorf("%s would be replaced", top)
+		}
+	}
+	for _, top := range []string{"/Users/ann/x", "/home/ann/x", "/tmp/x", "/var/folders/ab/x"} {
+		if err := checkDestination(top); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,188 @@
+// Package lima runs mvm inside a Lima VM: it renders the VM's template, makes
+// and starts the VM, brings the Linux build of mvm into it, and re-runs command
+// lines there as if they ran on this host.
+//
+// It drives limactl and prints nothing itself. It knows nothing of tenants,
+// and no package of the Linux side but build, whose snapshots of local
+// sources are the same on every system.
+package lima
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/auser/mvm/internal/run"
+)
+
+// Instance statuses, as limactl names them. Running is not ready.
+const (
+	StatusMissing = "" // there is none
+	StatusRunning = "Running"
+	StatusStopped = "Stopped"
+	StatusBroken  = "Broken"
+)
+
+// ErrHost means that this host lacks what a Lima VM needs.
+var ErrHost = errors.New("not possible on this host")
+
+// Error is a failure that comes with advice.
+type Error struct {
+	Kind error // ErrHost or nil
+	Msg  string
+	Hint string
+}
+
+func (e *Error) Error() string { return e.Msg }
+func (e *Error) Unwrap() error { return e.Kind }
+
+// VM is the Lima instance that mvm runs in.
+type VM struct {
+	Name    string
+	Limactl string // the program; looked up in PATH unless it is a path
+	Dir     string // this host's own small files: the lock, the rendered template
+	Say     func(format string, args ...any)
+	// LinuxBinary is the Linux build of mvm for an architecture of Go's.
+	LinuxBinary func(arch string) (string, error)
+}
+
+// DefaultName is the instance's name unless MVM_LIMA_VM says otherwise.
+const DefaultName = "mvm"
+
+// Instance is one line of `limactl list --json`.
+type Instance struct {
+	Name   string            `json:"name"`
+	Status string            `json:"status"`
+	Arch   string            `json:"arch"`
+	VMType string            `json:"vmType"`
+	Param  map[string]string `json:"param"`
+	Config struct {
+		Param map[string]string `json:"param"`
+	} `json:"config"`
+	Errors []string `json:"errors"`
+}
+
+// Template is the hash of the template that the instance was made with.
+func (i Instance) Template() string {
+	if h := i.Param["MVM_TEMPLATE"]; h != "" {
+		return h
+	}
+	return i.Config.Param["MVM_TEMPLATE"]
+}
+
+// Look observes the instance. One that is missing has StatusMissing.
+func (vm *VM) Look(ctx context.Context) (Instance, error) {
+	if err := vm.checkLimactl(); err != nil {
+		return Instance{}, err
+	}
+	// Without a name: limactl fails for a name it does not know, and says so in
+	// words that may change.
+	out, err := run.Output(ctx, vm.Limactl, "list", "--json")
+	if err != nil {
+		return Instance{}, fmt.Errorf("cannot look at the Lima VM: %w", err)
+	}
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var i Instance
+		if err := dec.Decode(&i); errors.Is(err, io.EOF) {
+			return Instance{Name: vm.Name}, nil
+		} else if err != nil {
+			return Instance{}, fmt.Errorf("cannot look at the Lima VM: limactl list: %w", err)
+		}
+		if i.Name == vm.Name {
+			return i, nil
+		}
+	}
+}
+
+func (vm *VM) checkLimactl() error {
+	if _, err := exec.LookPath(vm.Limactl); err != nil {
+		return &Error{Kind: ErrHost, Msg: "there is no limactl on this host", Hint: "mvm bootstrap installs Lima"}
+	}
+	return nil
+}
+
+// shell is the argv that runs words in the VM. limactl would take a leading
+// K=V for environment: words starts with a program. --tty=false keeps limactl
+// from asking questions; whether there is a terminal is decided by its stdout.
+func (vm *VM) shell(words ...string) []string {
+	return append([]string{"--tty=false", "shell", "--workdir", "/", vm.Name}, words...)
+}
+
+// inside runs a command in the VM that takes and gives plain streams.
+func (vm *VM) inside(ctx context.Context, stdin io.Reader, words ...string) (string, error) {
+	var out bytes.Buffer
+	err := run.Run(ctx, run.Command{Name: vm.Limactl, Args: vm.shell(words...), Stdin: stdin, Stdout: &out})
+	return out.String(), err
+}
+
+// probe is what one look inside tells.
+type probe struct {
+	ready  string // the hash of the template that provisioning ended with; empty: it has not ended
+	binary string // sha256 of the mvm inside; empty: there is none
+}
+
+const probeScript = `printf "%s\n" "$(cat "$1" 2>/dev/null)"; sha256sum /usr/local/bin/mvm 2>/dev/null || echo`
+
+func (vm *VM) probe(ctx context.Context) (probe, error) {
+	out, err := vm.inside(ctx, nil, "sh", "-c", probeScript, "mvm", marker)
+	if err != nil {
+		return probe{}, err
+	}
+	first, rest, _ := strings.Cut(out, "\n")
+	sum, _, _ := strings.Cut(rest, " ")
+	return probe{ready: strings.TrimSpace(first), binary: strings.TrimSpace(sum)}, nil
+}
+
+// waitReady waits for the marker. limactl's own word is not enough: it says
+// Running while the VM boots, and ready when a provisioning script has failed.
+func (vm *VM) waitReady(ctx context.Context, timeout time.Duration) (probe, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		p, err := vm.probe(ctx)
+		if err == nil && p.ready != "" {
+			return p, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return probe{}, ctx.Err()
+			}
+			e := &Error{
+				Msg:  fmt.Sprintf("the Lima VM %s runs, but its provisioning did not end within %s", vm.Name, timeout),
+				Hint: fmt.Sprintf("see what it said: limactl shell %s sudo cat /var/log/cloud-init-output.log; then run mvm setup again", vm.Name),
+			}
+			if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				e.Msg += ": " + err.Error()
+			}
+			return probe{}, e
+		}
+	}
+}
+
+// lock serialises what changes the VM. Its file stays.
+func (vm *VM) lock(ctx context.Context) (unlock func(), err error) {
+	if err := os.MkdirAll(vm.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot lock the Lima VM: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(vm.Dir, vm.Name+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock the Lima VM: %w", err)
+	}
+	if err := flock(ctx, f, func() { vm.Say("waiting for another mvm that prepares the Lima VM") }); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot lock the Lima VM: %w", err)
+	}
+	return func() { f.Close() }, nil
+}

@@ -1,0 +1,377 @@
+// Package limatest is a limactl to test against: it answers as Lima 2 does,
+// with guests that are processes in a mount namespace with folders of their
+// own. It needs root.
+package limatest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// homeVar says where the instances are.
+const homeVar = "LIMATEST_HOME"
+
+// Home is the folder of the instances.
+type Home struct{ Dir string }
+
+// New makes an empty home and the environment that limactl needs.
+func New(t *testing.T) (Home, []string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test makes mount namespaces: run it as root")
+	}
+	h := Home{Dir: t.TempDir()}
+	return h, []string{homeVar + "=" + h.Dir}
+}
+
+// path names a file of the home.
+func (h Home) path(parts ...string) string {
+	return filepath.Join(append([]string{h.Dir}, parts...)...)
+}
+
+// Guest names a file inside the instance by its path there.
+func (h Home) Guest(name, path string) string {
+	for _, b := range binds {
+		if rest, ok := strings.CutPrefix(path, b.inside); ok {
+			return h.path(name, b.dir, rest)
+		}
+	}
+	panic("limatest: " + path + " is not the instance's own")
+}
+
+// Set writes one of the knobs: status, boot (how many shells fail before the
+// instance is ready), lose (the next shell with a pid file loses its
+// connection), broken-provision.
+func (h Home) Set(t *testing.T, name, knob, value string) {
+	t.Helper()
+	if err := os.WriteFile(h.path(name, knob), []byte(value), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (h Home) get(name, knob string) string {
+	data, err := os.ReadFile(h.path(name, knob))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}
+
+func (h Home) put(name, knob, value string) {
+	if err := os.WriteFile(h.path(name, knob), []byte(value), 0o600); err != nil {
+		panic(err)
+	}
+}
+
+// Calls lists the command lines that limactl was run with.
+func (h Home) Calls(t *testing.T) [][]string {
+	t.Helper()
+	data, err := os.ReadFile(h.path("calls"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var calls [][]string
+	for line := range strings.Lines(string(data)) {
+		var argv []string
+		if err := json.Unmarshal([]byte(line), &argv); err != nil {
+			t.Fatal(err)
+		}
+		calls = append(calls, argv)
+	}
+	return calls
+}
+
+// binds are the folders that an instance has for itself.
+var binds = []struct{ dir, inside string }{
+	{"bin", "/usr/local/bin"}, {"run", "/run"}, {"tmp", "/tmp"}, {"lib", "/var/lib"},
+}
+
+// Main is limactl. It returns the exit code.
+func Main(args []string) int {
+	h := Home{Dir: os.Getenv(homeVar)}
+	h.log(args)
+	if len(args) > 0 && args[0] == "--tty=false" {
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return fail("no command")
+	}
+	switch args[0] {
+	case "list":
+		return h.list()
+	case "start":
+		return h.start(args[1:])
+	case "stop":
+		return h.stop(args[1:])
+	case "delete":
+		if err := os.RemoveAll(h.path(args[len(args)-1])); err != nil {
+			return fail("%v", err)
+		}
+		return 0
+	case "shell":
+		return h.shell(args[1:])
+	}
+	return fail("unknown command %q", args[0])
+}
+
+func fail(format string, args ...any) int {
+	fmt.Fprintf(os.Stderr, "limactl: "+format+"\n", args...)
+	return 1
+}
+
+func (h Home) log(args []string) {
+	f, err := os.OpenFile(h.path("calls"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	line, err := json.Marshal(args)
+	if err != nil {
+		panic(err)
+	}
+	if _, err := f.Write(append(line, '\n')); err != nil {
+		panic(err)
+	}
+}
+
+func (h Home) list() int {
+	entries, err := os.ReadDir(h.Dir)
+	if err != nil {
+		return fail("%v", err)
+	}
+	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
+	enc := json.NewEncoder(os.Stdout)
+	for _, e := range entries {
+		if e.IsDir() {
+			name := e.Name()
+			enc.Encode(map[string]any{
+				"name": name, "status": h.get(name, "status"), "arch": arch, "vmType": "qemu", "errors": []string{},
+				"param": map[string]string{"MVM_TEMPLATE": h.get(name, "template")},
+			})
+		}
+	}
+	return 0
+}
+
+var templateParam = regexp.MustCompile(`MVM_TEMPLATE: "([0-9a-f]+)"`)
+
+func (h Home) start(args []string) int {
+	name, file := "", ""
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == "--name":
+			i++
+			name = args[i]
+		case args[i] == "--timeout":
+			i++
+		case !strings.HasPrefix(args[i], "-"):
+			file = args[i]
+		}
+	}
+	if name == "" {
+		name = file
+		switch h.get(name, "status") {
+		case "Stopped":
+		case "Running":
+			return 0 // it may boot still
+		case "Broken":
+			return fail("instance %q is broken", name)
+		default:
+			return fail("instance %q does not exist", name)
+		}
+	} else {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return fail("%v", err)
+		}
+		m := templateParam.FindSubmatch(text)
+		if m == nil {
+			return fail("the template has no hash")
+		}
+		for _, b := range binds {
+			if err := os.MkdirAll(h.path(name, b.dir), 0o755); err != nil {
+				return fail("%v", err)
+			}
+		}
+		if err := os.WriteFile(h.path(name, "bin", "sudo"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755); err != nil {
+			return fail("%v", err)
+		}
+		h.put(name, "template", string(m[1]))
+	}
+	h.put(name, "status", "Running")
+	h.provision(name)
+	return 0
+}
+
+// provision writes the marker, as the template's script does at its end.
+func (h Home) provision(name string) {
+	if h.get(name, "broken-provision") == "" && h.get(name, "boot") == "" {
+		h.put(name, "run/mvm-lima-ready", h.get(name, "template"))
+	}
+}
+
+func (h Home) stop(args []string) int {
+	name, force := args[len(args)-1], args[0] == "-f"
+	status := h.get(name, "status")
+	if status == "" || status != "Running" && !force {
+		return fail("expected status \"Running\", got %q", status)
+	}
+	h.put(name, "status", "Stopped")
+	if err := os.RemoveAll(h.path(name, "run", "mvm-lima-ready")); err != nil {
+		return fail("%v", err)
+	}
+	return 0
+}
+
+func (h Home) shell(args []string) int {
+	dir := "/"
+	if len(args) > 1 && args[0] == "--workdir" {
+		dir, args = args[1], args[2:]
+	}
+	if len(args) < 2 {
+		return fail("no command to run")
+	}
+	name, args := args[0], args[1:]
+	if h.get(name, "status") != "Running" {
+		return fail("instance %q is not running", name)
+	}
+	if left, err := strconv.Atoi(h.get(name, "boot")); err == nil {
+		if left--; left > 0 {
+			h.put(name, "boot", strconv.Itoa(left))
+			return 255
+		}
+		h.put(name, "boot", "")
+		h.provision(name)
+	}
+	if args[0] == "--" {
+		args = args[1:]
+	}
+	var env []string
+	for len(args) > 0 && strings.Contains(args[0], "=") {
+		env, args = append(env, args[0]), args[1:]
+	}
+	if strings.Contains(strings.Join(args, " "), "/run/mvm-proxy/") && h.get(name, "lose") != "" {
+		h.put(name, "lose", "")
+		return 255
+	}
+	return h.inside(name, dir, env, args)
+}
+
+// enter makes the instance's folders visible and becomes the command.
+const enter = `home=$1 dir=$2
+shift 2
+mount --bind "$home/bin" /usr/local/bin && mount --bind "$home/lib" /var/lib && mount --bind "$home/run" /run || exit 255
+exec 8<"$home/tmp"
+mount --bind /proc/self/fd/8 /tmp || exit 255
+exec 8<&-
+cd "$dir" || exit 1
+exec "$@"`
+
+func (h Home) inside(name, dir string, env, args []string) int {
+	words := append([]string{"--mount", "--propagation", "private", "sh", "-c", enter, "enter", h.path(name), dir}, args...)
+	cmd := exec.Command("unshare", words...)
+	cmd.Env = append([]string{"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}, env...)
+	var err error
+	if term.IsTerminal(0) && term.IsTerminal(1) {
+		err = withTerminal(cmd)
+	} else {
+		err = withPipes(cmd)
+	}
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit) && exit.ExitCode() >= 0:
+		return exit.ExitCode()
+	}
+	return 255 // the remote died by a signal
+}
+
+// withPipes runs cmd as sshd does without a terminal: in a session of its own,
+// which no signal reaches, and which goes on when the connection is lost.
+func withPipes(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	// Pipes, so that what goes on inside holds none of the caller's files.
+	cmd.Stdout, cmd.Stderr = plain{os.Stdout}, plain{os.Stderr}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		io.Copy(stdin, os.Stdin)
+		stdin.Close()
+	}()
+	return cmd.Wait()
+}
+
+// plain hides that a file is one.
+type plain struct{ io.Writer }
+
+func withTerminal(cmd *exec.Cmd) error {
+	master, slave, err := OpenTerminal()
+	if err != nil {
+		return err
+	}
+	defer master.Close()
+	resize := func() {
+		if size, err := unix.IoctlGetWinsize(1, unix.TIOCGWINSZ); err == nil {
+			unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, size)
+		}
+	}
+	resize()
+	changed := make(chan os.Signal, 1)
+	signal.Notify(changed, syscall.SIGWINCH)
+	go func() {
+		for range changed {
+			resize()
+		}
+	}()
+	old, err := term.MakeRaw(0)
+	if err != nil {
+		return err
+	}
+	defer term.Restore(0, old)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	slave.Close()
+	go io.Copy(master, os.Stdin)
+	io.Copy(os.Stdout, master) // ends with EIO when nobody has the other side
+	return cmd.Wait()
+}
+
+// OpenTerminal makes a pair of pseudo-terminals.
+func OpenTerminal() (master, slave *os.File, err error) {
+	if master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0); err != nil {
+		return nil, nil, err
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		return nil, nil, err
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		return nil, nil, err
+	}
+	slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	return master, slave, err
+}

@@ -1,0 +1,230 @@
+package lima
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/auser/mvm/internal/build"
+)
+
+// A Source is a local flake as it is known inside.
+type Source struct {
+	Ref  string // what to say instead of the local reference
+	Top  string // the folder that was copied, the same on both sides
+	Hash string
+	Sent bool // false: it was there already
+}
+
+// IsLocal says whether a flake reference names a folder of this host.
+func IsLocal(ref string) bool {
+	abs, err := build.AbsRef(ref, "/")
+	return err == nil && (filepath.IsAbs(abs) || strings.HasPrefix(abs, "path:") || strings.HasPrefix(abs, "git+file:"))
+}
+
+// Sync copies a local flake into the VM, to the same path as here: what a
+// build on this host would see of it, as one immutable snapshot, so that
+// nothing half-written gets there. What is there already is not sent again.
+func (vm *VM) Sync(ctx context.Context, ref, dir string) (Source, error) {
+	abs, err := build.AbsRef(ref, dir)
+	if err != nil {
+		return Source{}, err
+	}
+	if strings.HasPrefix(abs, "git+file:") {
+		return Source{}, &Error{Msg: fmt.Sprintf("flake reference %q names a commit, which is not copied into the Lima VM", ref),
+			Hint: "check that commit out into a folder and name the folder"}
+	}
+	top, err := sourceTop(abs)
+	if err != nil {
+		return Source{}, fmt.Errorf("cannot copy flake %s: %w", ref, err)
+	}
+	if err := checkDestination(top); err != nil {
+		return Source{}, err
+	}
+	if err := os.MkdirAll(vm.Dir, 0o700); err != nil {
+		return Source{}, fmt.Errorf("cannot copy flake %s: %w", ref, err)
+	}
+	tmp, err := os.MkdirTemp(vm.Dir, "src-")
+	if err != nil {
+		return Source{}, fmt.Errorf("cannot copy flake %s: %w", ref, err)
+	}
+	defer os.RemoveAll(tmp)
+	snapshot, err := build.TakeSnapshot(ctx, abs, tmp)
+	if err != nil {
+		return Source{}, err
+	}
+	s := Source{Ref: insideRef(abs, top, snapshot.FlakeDir), Top: top, Hash: snapshot.Hash}
+	sent, err := vm.send(ctx, snapshot.Path, s)
+	if err != nil {
+		return Source{}, fmt.Errorf("cannot copy %s into the Lima VM: %w", top, err)
+	}
+	s.Sent = sent
+	return s, nil
+}
+
+// localPath is the folder that an absolute local reference names.
+func localPath(abs string) (string, error) {
+	rest, isURL := strings.CutPrefix(abs, "path:")
+	if !isURL {
+		return abs, nil
+	}
+	rest, _, _ = strings.Cut(rest, "?")
+	return url.PathUnescape(rest)
+}
+
+// sourceTop is the folder that a snapshot is taken of: the repository's top,
+// or the folder itself where there is none.
+func sourceTop(abs string) (string, error) {
+	dir, err := localPath(abs)
+	if err != nil {
+		return "", err
+	}
+	for top := dir; ; top = filepath.Dir(top) {
+		if _, err := os.Lstat(filepath.Join(top, ".git")); err == nil {
+			return filepath.EvalSymlinks(top)
+		}
+		if top == filepath.Dir(top) {
+			return dir, nil
+		}
+	}
+}
+
+// insideRef says the same inside, where there is no repository to show how far
+// up the source reaches.
+func insideRef(abs, top, flakeDir string) string {
+	if abs == top && (flakeDir == "" || flakeDir == "nix") {
+		return top
+	}
+	if flakeDir == "" {
+		return "path:" + (&url.URL{Path: top}).EscapedPath()
+	}
+	return "path:" + (&url.URL{Path: top}).EscapedPath() + "?" + url.Values{"dir": {flakeDir}}.Encode()
+}
+
+// systemDirs are the VM's own: nothing is copied over them.
+var systemDirs = []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/nix", "/proc", "/root", "/run", "/sbin", "/sys", "/usr", "/var"}
+
+func checkDestination(top string) error {
+	refuse := strings.Count(path.Clean(top), "/") < 2
+	for _, dir := range systemDirs {
+		refuse = refuse || top == dir || strings.HasPrefix(top, dir+"/")
+	}
+	// Where macOS keeps temporary folders.
+	if refuse && !strings.HasPrefix(top, "/var/folders/") {
+		return &Error{Msg: top + " is a folder of the system's inside the Lima VM", Hint: "move the flake to a folder of your own, below your home"}
+	}
+	return nil
+}
+
+// receiveScript unpacks standard input and puts it in the place of the folder,
+// if it arrived whole: the last entry says so. What was there is moved aside
+// first: a reader finds the old tree, for a moment none, or the new one, and
+// never a mixture.
+const receiveScript = `set -e
+record=$1 top=$2 hash=$3
+mkdir -p "${record%/*}" "${top%/*}"
+exec 9>"$record.lock"
+flock 9
+new=${top%/*}/.mvm-sync.${record##*/}
+rm -rf "$new"
+trap 'rm -rf "$new"' EXIT
+mkdir "$new"
+tar -xpf - -C "$new"
+[ -f "$new/complete" ] || { echo "the copy was cut short" >&2; exit 1; }
+rm -f "$record"
+if [ -e "$top" ] || [ -L "$top" ]; then mv -T "$top" "$new/old"; fi
+mv -T "$new/tree" "$top"
+echo "$hash" >"$record.new"
+mv "$record.new" "$record"`
+
+// hasScript says which version of the folder is there.
+const hasScript = `if [ -d "$2" ]; then cat "$1" 2>/dev/null || true; fi`
+
+const syncDir = "/var/lib/mvm-lima/sync"
+
+func (vm *VM) send(ctx context.Context, tree string, s Source) (sent bool, err error) {
+	sum := sha256.Sum256([]byte(s.Top))
+	record := syncDir + "/" + hex.EncodeToString(sum[:8])
+	have, err := vm.inside(ctx, nil, "sudo", "sh", "-c", hasScript, "mvm", record, s.Top)
+	if err != nil || strings.TrimSpace(have) == s.Hash {
+		return false, err
+	}
+	vm.Say("copying %s into the Lima VM", s.Top)
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(writeTar(w, tree)) }()
+	_, err = vm.inside(ctx, r, "sudo", "sh", "-c", receiveScript, "mvm", record, s.Top, s.Hash)
+	r.CloseWithError(io.ErrClosedPipe)
+	return true, err
+}
+
+// writeTar writes the tree in an order and with attributes that depend on
+// nothing but names, contents and which files are executable.
+func writeTar(w io.Writer, tree string) error {
+	var names []string
+	err := filepath.WalkDir(tree, func(name string, _ fs.DirEntry, err error) error {
+		names = append(names, name)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	tw := tar.NewWriter(w)
+	for _, name := range names {
+		if err := writeEntry(tw, tree, name); err != nil {
+			return err
+		}
+	}
+	if err := tw.WriteHeader(&tar.Header{Format: tar.FormatPAX, Name: "complete", Typeflag: tar.TypeReg, ModTime: time.Unix(1, 0), Mode: 0o644}); err != nil {
+		return err
+	}
+	return tw.Close()
+}
+
+func writeEntry(tw *tar.Writer, tree, name string) error {
+	info, err := os.Lstat(name)
+	if err != nil {
+		return err
+	}
+	rel, err := filepath.Rel(tree, name)
+	if err != nil {
+		return err
+	}
+	h := &tar.Header{Format: tar.FormatPAX, Name: path.Join("tree", filepath.ToSlash(rel)), ModTime: time.Unix(1, 0), Mode: 0o644}
+	switch {
+	case info.IsDir():
+		h.Typeflag, h.Mode, h.Name = tar.TypeDir, 0o755, h.Name+"/"
+		return tw.WriteHeader(h)
+	case info.Mode()&fs.ModeSymlink != 0:
+		h.Typeflag, h.Mode = tar.TypeSymlink, 0o777
+		if h.Linkname, err = os.Readlink(name); err != nil {
+			return err
+		}
+		return tw.WriteHeader(h)
+	}
+	h.Typeflag, h.Size = tar.TypeReg, info.Size()
+	if info.Mode()&0o111 != 0 {
+		h.Mode = 0o755
+	}
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(tw, f)
+	return err
+}

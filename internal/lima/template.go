@@ -1,0 +1,114 @@
+package lima
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"text/template"
+)
+
+// Engines that the VM can build guests with.
+const (
+	EngineDocker     = "docker"
+	EngineContainerd = "containerd" // rootful, with nerdctl
+)
+
+// The Firecracker release that the VM gets, with the sha256 of its archives.
+const (
+	firecrackerVersion = "v1.16.1"
+	firecrackerX86     = "382a02a869e4d6d5cb14c40577f9545e8458021ea8b0b2d3fc10ec14d9c242e6"
+	firecrackerARM     = "8d0e69f6d6f9a1724551f607f18504052c16c1828ee3d4d7b6e6c73380871e0e"
+)
+
+// marker is written at the end of provisioning, at each boot.
+const marker = "/run/mvm-lima-ready"
+
+// Settings are what a person decides about the Lima VM.
+type Settings struct {
+	Machine Machine
+	Engine  string
+	CPUs    int
+	MemGiB  int
+	DiskGiB int
+}
+
+//go:embed template.yaml.tmpl
+var templateText string
+
+// Lima expands {{…}} itself, so the delimiters here are others.
+var vmTemplate = template.Must(template.New("lima").Delims("[[", "]]").Option("missingkey=error").Parse(templateText))
+
+// values are what the template takes.
+type values struct {
+	Settings
+	VMType, Arch, CPUType string
+	Nested, Containerd    bool
+	Packages, Firecracker string
+	SumX86, SumARM        string
+	Marker, Hash          string
+}
+
+// Render returns the VM's template for this host, and the hash that the VM
+// keeps so that a changed template is noticed.
+func Render(h Host, s Settings) (text []byte, hash string, err error) {
+	v := values{
+		Settings: s, Containerd: s.Engine == EngineContainerd, Marker: marker,
+		Firecracker: firecrackerVersion, SumX86: firecrackerX86, SumARM: firecrackerARM,
+	}
+	switch s.Engine {
+	case EngineDocker, EngineContainerd:
+	default:
+		return nil, "", fmt.Errorf("%q is no engine for the Lima VM: use docker or containerd", s.Engine)
+	}
+	v.VMType = "qemu"
+	if h.OS == "darwin" {
+		v.VMType = "vz"
+	}
+	v.Arch = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[h.Arch]
+	switch s.Machine {
+	case Native:
+		// Lima's qemu passes the host's CPU through as it is; the key is vz's.
+		v.Nested = v.VMType == "vz"
+	case Software:
+	case Emulated:
+		v.VMType, v.Arch, v.CPUType = "qemu", "x86_64", "max"
+	default:
+		return nil, "", fmt.Errorf("%q is no kind of machine", s.Machine)
+	}
+	v.Packages = packages(v.Arch, s.Engine)
+	if text, err = v.render(); err != nil {
+		return nil, "", err
+	}
+	sum := sha256.Sum256(text)
+	v.Hash = hex.EncodeToString(sum[:8])
+	text, err = v.render()
+	return text, v.Hash, err
+}
+
+func (v values) render() ([]byte, error) {
+	var buf bytes.Buffer
+	if err := vmTemplate.Execute(&buf, v); err != nil {
+		return nil, fmt.Errorf("cannot render the Lima VM's template: %w", err)
+	}
+	return buf.Bytes(), nil
+}
+
+// packages are what mvm needs inside, as Debian names them.
+func packages(arch, engine string) string {
+	names := []string{
+		"busybox-static", "ca-certificates", "conntrack", "curl", "e2fsprogs", "ebtables", "git", "ipset",
+		"iproute2", "iptables", "mmdebstrap", "nftables", "openssh-client", "zstd",
+	}
+	if arch == "aarch64" {
+		names = append(names, "qemu-system-arm")
+	} else {
+		names = append(names, "qemu-system-x86")
+	}
+	if engine == EngineDocker {
+		names = append(names, "docker.io")
+	}
+	return strings.Join(names, " ")
+}

@@ -1,0 +1,99 @@
+package lima
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestTemplates(t *testing.T) {
+	mac := Host{OS: "darwin", Arch: "arm64", Chip: "Apple M3", MacOS: "15.2"}
+	pc := Host{OS: "linux", Arch: "amd64", KVM: true, Nested: true}
+	seen := map[string]string{}
+	for _, c := range []struct {
+		name string
+		host Host
+		s    Settings
+	}{
+		{"mac-native-docker", mac, Settings{Native, EngineDocker, 4, 8, 100}},
+		{"mac-software-containerd", mac, Settings{Software, EngineContainerd, 4, 8, 100}},
+		{"mac-emulated-docker", mac, Settings{Emulated, EngineDocker, 2, 4, 60}},
+		{"intel-software-docker", Host{OS: "darwin", Arch: "amd64"}, Settings{Software, EngineDocker, 4, 8, 100}},
+		{"linux-native-docker", pc, Settings{Native, EngineDocker, 4, 8, 100}},
+		{"linux-arm-software-docker", Host{OS: "linux", Arch: "arm64"}, Settings{Software, EngineDocker, 4, 8, 100}},
+	} {
+		text, hash, err := Render(c.host, c.s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden := filepath.Join("testdata", c.name+".yaml")
+		if *update {
+			if err := os.WriteFile(golden, text, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(text, want) {
+			t.Errorf("%s differs from %s: run the test with -update and look at the difference", c.name, golden)
+		}
+		if !bytes.Contains(text, []byte(`MVM_TEMPLATE: "`+hash+`"`)) || seen[hash] != "" {
+			t.Errorf("%s has the hash %s, as has %s", c.name, hash, seen[hash])
+		}
+		seen[hash] = c.name
+		// Lima expands these itself.
+		if bytes.Contains(text, []byte("{{")) || bytes.Contains(text, []byte("[[.")) {
+			t.Errorf("%s is not fully rendered", c.name)
+		}
+	}
+}
+
+func TestTemplateHashIsStable(t *testing.T) {
+	h := Host{OS: "linux", Arch: "amd64"}
+	s := Settings{Software, EngineDocker, 4, 8, 100}
+	one, a, _ := Render(h, s)
+	two, b, _ := Render(h, s)
+	if a != b || !bytes.Equal(one, two) {
+		t.Error("rendered twice, it differs")
+	}
+	if _, _, err := Render(h, Settings{Machine: Software, Engine: "rkt"}); err == nil {
+		t.Error("an unknown engine is taken")
+	}
+}
+
+// The scripts are shell that a shell takes, and the linter where there is one.
+func TestScripts(t *testing.T) {
+	text, _, err := Render(Host{OS: "linux", Arch: "amd64"}, Settings{Software, EngineDocker, 4, 8, 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, provision, _ := strings.Cut(string(text), "script: |\n")
+	provision = regexp.MustCompile(`(?m)^    `).ReplaceAllString(provision, "")
+	check := func(name, shell, script string) {
+		cmd := exec.Command(shell, "-n")
+		cmd.Stdin = strings.NewReader(script)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+		if _, err := exec.LookPath("shellcheck"); err == nil {
+			cmd := exec.Command("shellcheck", "--shell", shell, "--exclude", "SC2016", "-")
+			cmd.Stdin = strings.NewReader(script)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s: %s", name, out)
+			}
+		}
+	}
+	check("provisioning", "bash", provision)
+	for name, script := range map[string]string{"probe": probeScript, "install": installScript, "remote": remoteScript, "signal": signalScript, "code": codeScript, "receive": receiveScript, "has": hasScript} {
+		check(name, "sh", script)
+	}
+}

@@ -1,0 +1,258 @@
+// Package limacli is the command line of a host whose tenants run in a Lima
+// VM: a Mac, or a Linux host that asks for it. A few verbs are about this host
+// and done here; every other command line is run again inside the VM.
+//
+// It links nothing of the Linux side, so that the program for macOS holds none
+// of it.
+package limacli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/lima"
+)
+
+// Exit codes, the same as on Linux.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitHost        = 5
+	exitInterrupted = 130
+)
+
+// usageError is a command line that makes no sense.
+type usageError struct{ msg, hint string }
+
+func (e *usageError) Error() string { return e.msg }
+
+// remoteExit hands on the exit code of the command inside.
+type remoteExit struct{ code int }
+
+func (e *remoteExit) Error() string { return fmt.Sprintf("the command ended with %d", e.code) }
+
+type app struct {
+	in, out, err *os.File
+	env          []string
+	vm           *lima.VM
+	quiet        bool
+}
+
+// Wanted says whether a command line is to be run in the Lima VM on a Linux
+// host: with --lima before any --, or MVM_LIMA=1. It returns the command line
+// without that word.
+func Wanted(args []string, getenv func(string) string) ([]string, bool) {
+	end := len(args)
+	if i := slices.Index(args, "--"); i >= 0 {
+		end = i
+	}
+	if i := slices.Index(args[:end], "--lima"); i >= 0 {
+		return slices.Delete(slices.Clone(args), i, i+1), true
+	}
+	switch getenv("MVM_LIMA") {
+	case "", "0", "false", "no":
+		return args, false
+	}
+	return args, true
+}
+
+// Run executes one command line and returns its exit code.
+func Run(ctx context.Context, args []string, in, out, errOut *os.File) int {
+	a := &app{in: in, out: out, err: errOut, env: os.Environ()}
+	err := a.open()
+	if err == nil {
+		err = a.run(ctx, args)
+	}
+	return a.report(ctx, err)
+}
+
+func (a *app) open() error {
+	config, err := os.UserConfigDir()
+	if err != nil {
+		return fmt.Errorf("cannot find a place for mvm's own files: %w", err)
+	}
+	a.vm = &lima.VM{
+		Name: or(os.Getenv("MVM_LIMA_VM"), lima.DefaultName), Limactl: or(os.Getenv("MVM_LIMACTL"), "limactl"),
+		Dir: filepath.Join(config, "mvm", "lima"), Say: a.note,
+		LinuxBinary: lima.BesideSelf(runtime.GOOS, runtime.GOARCH),
+	}
+	return nil
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func (a *app) run(ctx context.Context, args []string) error {
+	if a.quiet = quiet(args); !local(args) {
+		return a.proxy(ctx, args)
+	}
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	return root.ExecuteContext(ctx)
+}
+
+// verb is the first word that is neither a flag nor a flag's value.
+func verb(args []string) (word string, rest []string) {
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == "--root":
+			i++
+		case args[i] == "--":
+			return "", nil
+		case !strings.HasPrefix(args[i], "-"):
+			return args[i], args[i+1:]
+		}
+	}
+	return "", nil
+}
+
+// localVerbs are about this host.
+var localVerbs = []string{"bootstrap", "setup", "sync", "lima", "version", "completion"}
+
+func local(args []string) bool {
+	word, rest := verb(args)
+	if word == "help" {
+		word, _ = verb(rest)
+	}
+	return word == "" || slices.Contains(localVerbs, word)
+}
+
+func quiet(args []string) bool {
+	for _, word := range args {
+		switch word {
+		case "--":
+			return false
+		case "-q", "--quiet", "__complete", "__completeNoDesc":
+			return true
+		}
+	}
+	return false
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mvm",
+		Short: "Build tenants' guests from Nix flakes and run each in its own microVM, inside a Lima VM",
+		Long: `mvm builds each tenant's guest from a Nix flake inside a throw-away container
+and runs it in its own Firecracker microVM. On this host it does so inside a
+Lima VM, where its state is, too.
+
+The commands below are about this host and that VM. Every other one, such as
+tenant, dev, status, audit or reconcile, runs inside, as if it ran here:
+mvm help tenant. Local flakes are copied in first, to the same path.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{msg: err.Error(), hint: fmt.Sprintf("see %s --help", cmd.CommandPath())}
+	})
+	root.AddCommand(a.bootstrapCommand(), a.setupCommand(), a.syncCommand(), a.limaCommand(), a.versionCommand())
+	return root
+}
+
+// proxy runs the command line inside.
+func (a *app) proxy(ctx context.Context, args []string) error {
+	if word, _ := verb(args); strings.HasPrefix(word, "__complete") {
+		// The Tab key starts no machine.
+		if inst, err := a.vm.Look(ctx); err != nil || inst.Status != lima.StatusRunning {
+			return &remoteExit{exitFailed}
+		}
+	}
+	if err := a.vm.Ensure(ctx); err != nil {
+		return err
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return fmt.Errorf("cannot tell the working directory: %w", err)
+	}
+	in := lima.FindInputs(args, dir)
+	stdin := a.in
+	if in.Stdin != "" {
+		if stdin, err = os.Open(in.Stdin); err != nil {
+			return &usageError{msg: fmt.Sprintf("cannot read %s: %v", in.Stdin, errors.Unwrap(err))}
+		}
+		defer stdin.Close()
+	}
+	env := lima.Env(a.env)
+	if err := a.vm.Bring(ctx, &in, dir, env); err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, lima.ForwardedSignals()...)
+	defer signal.Stop(signals)
+	code, err := a.vm.Run(ctx, lima.Command{Args: in.Args, Env: env, Dir: dir, In: stdin, Out: a.out, Err: a.err, Signals: signals})
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return &remoteExit{code}
+	}
+	return nil
+}
+
+// report prints err and its hint and says which exit code it means.
+func (a *app) report(ctx context.Context, err error) int {
+	if err == nil {
+		return 0
+	}
+	var (
+		remote *remoteExit
+		usage  *usageError
+		choice *lima.ChoiceError
+		vm     *lima.Error
+		built  *build.Error
+	)
+	code, hint := exitFailed, ""
+	switch {
+	case errors.As(err, &remote):
+		return remote.code
+	case errors.As(err, &usage):
+		code, hint = exitUsage, usage.hint
+	case errors.As(err, &choice):
+		code, hint = exitHost, choice.Hint()
+	case errors.As(err, &vm):
+		hint = vm.Hint
+		if errors.Is(err, lima.ErrHost) {
+			code = exitHost
+		}
+	case errors.As(err, &built):
+		hint = built.Hint
+		if errors.Is(err, build.ErrInput) {
+			code = exitUsage
+		}
+	}
+	if ctx.Err() != nil {
+		code, hint = exitInterrupted, "nothing is lost: the same command goes on from here"
+	}
+	fmt.Fprintf(a.err, "mvm: %v\n", err)
+	if hint != "" {
+		fmt.Fprintf(a.err, "hint: %s\n", hint)
+	}
+	return code
+}
+
+// note prints what a person may want to know but no script needs.
+func (a *app) note(format string, args ...any) {
+	if !a.quiet {
+		fmt.Fprintf(a.err, format+"\n", args...)
+	}
+}

@@ -1,0 +1,257 @@
+package limacli
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func count(calls [][]string, words ...string) int {
+	n := 0
+	for _, c := range calls {
+		if len(c) >= len(words) && slices.Equal(c[:len(words)], words) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestSetupIsDoneOnce(t *testing.T) {
+	w := ready(t)
+	data, err := os.ReadFile(filepath.Join(w.bin, "mvm-host"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside, err := os.ReadFile(w.home.Guest("mvm", "/usr/local/bin/mvm"))
+	if err != nil || sha256.Sum256(inside) != sha256.Sum256(data) {
+		t.Fatalf("the mvm inside is another one (%v)", err)
+	}
+	before := len(w.home.Calls(t))
+	out, code := w.mvm(t, "", "setup")
+	if code != 0 || !strings.Contains(out, `["setup" "--tier" "software"]`) {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	for _, c := range w.home.Calls(t)[before:] {
+		if c[0] != "list" && c[0] != "--tty=false" {
+			t.Errorf("the second setup ran limactl %q", c)
+		}
+		if strings.Contains(strings.Join(c, " "), "install -m 755") {
+			t.Error("the second setup installed mvm again")
+		}
+	}
+}
+
+func TestChangedTemplateIsNoticed(t *testing.T) {
+	w := ready(t)
+	out, code := w.mvm(t, "", "setup", "--mem", "12")
+	if code != 1 || !strings.Contains(out, "other settings") || !strings.Contains(out, "--recreate") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if n := count(w.home.Calls(t), "delete"); n != 0 {
+		t.Error("it was deleted unasked")
+	}
+	if out, code := w.mvm(t, "", "setup", "--mem", "12", "--recreate"); code != 0 {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if out, code := w.mvm(t, "", "setup"); code != 0 {
+		t.Errorf("the settings were not kept: exit %d: %s", code, out)
+	}
+}
+
+func TestMissingVM(t *testing.T) {
+	w := newWorld(t)
+	out, code := w.mvm(t, "", "tenant", "list")
+	if code != 5 || !strings.Contains(out, "there is no Lima VM mvm") || !strings.Contains(out, "hint: mvm setup") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if len(w.home.Calls(t)) == 0 {
+		t.Error("it did not look")
+	}
+	w.env = append(w.env, "MVM_LIMACTL=/does/not/exist")
+	if out, code := w.mvm(t, "", "tenant", "list"); code != 5 || !strings.Contains(out, "mvm bootstrap") {
+		t.Errorf("without limactl: exit %d: %s", code, out)
+	}
+}
+
+func TestRunningIsNotReady(t *testing.T) {
+	w := ready(t)
+	if out, code := w.mvm(t, "", "lima", "stop"); code != 0 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	w.home.Set(t, "mvm", "boot", "3") // shells that fail after start has returned
+	out, code := w.mvm(t, "", "exit", "7")
+	if code != 7 || !strings.Contains(out, "starting the Lima VM") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+func TestStoppedBehindItsBack(t *testing.T) {
+	w := ready(t)
+	w.home.Set(t, "mvm", "status", "Broken")
+	out, code := w.mvm(t, "", "exit", "7")
+	if code != 7 || !strings.Contains(out, "repairing the Lima VM") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+func TestReplacedBinaryIsInstalledAgain(t *testing.T) {
+	w := ready(t)
+	if err := os.WriteFile(w.home.Guest("mvm", "/usr/local/bin/mvm"), []byte("#!/bin/sh\nexit 99\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := w.mvm(t, "", "exit", "3"); code != 3 || !strings.Contains(out, "installing this version") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+func TestFlakesAreCopied(t *testing.T) {
+	w := ready(t)
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(w.dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("flake.nix", "{ }")
+	write("run.sh", "#!/bin/sh\n")
+	write("ignored", "x")
+	write(".gitignore", "ignored\n")
+	if err := os.Chmod(filepath.Join(w.dir, "run.sh"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("git", "-C", w.dir, "init", "-q").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+
+	// The working directory's flake, as it is when no other is named.
+	out, code := w.mvm(t, "", "tenant", "create", "acme")
+	if want := fmt.Sprintf("%q", []string{"tenant", "create", "acme", "--flake", w.dir}); code != 0 || !strings.Contains(out, want) {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	inside := w.home.Guest("mvm", w.dir)
+	for _, name := range []string{"flake.nix", "run.sh", ".gitignore"} {
+		if _, err := os.Stat(filepath.Join(inside, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(inside, "ignored")); err == nil {
+		t.Error("what git ignores was copied")
+	}
+	if info, err := os.Stat(filepath.Join(inside, "run.sh")); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("run.sh: %v %v", info.Mode(), err)
+	}
+
+	// Sent once, and again when it has changed; files that are gone go.
+	if out, _ = w.mvm(t, "", "sync"); !strings.Contains(out, "is there already") {
+		t.Errorf("sync says %s", out)
+	}
+	write("flake.nix", "{ changed = true; }")
+	if err := os.Remove(filepath.Join(w.dir, "run.sh")); err != nil {
+		t.Fatal(err)
+	}
+	spec := fmt.Sprintf(`{"spec": {"flake_ref": %q}}`, w.dir)
+	if err := os.WriteFile(w.home.Guest("mvm", "/var/lib/spec-of-acme"), []byte(spec), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, code = w.mvm(t, "", "tenant", "build", "acme"); code != 0 || !strings.Contains(out, "copying "+w.dir) {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if data, err := os.ReadFile(filepath.Join(inside, "flake.nix")); err != nil || string(data) != "{ changed = true; }" {
+		t.Errorf("%s, %v", data, err)
+	}
+	if _, err := os.Stat(filepath.Join(inside, "run.sh")); err == nil {
+		t.Error("a removed file is still there")
+	}
+
+	// A flake below the repository's top brings all of it.
+	write("sub/flake.nix", "{ }")
+	out, _ = w.mvm(t, "", "tenant", "create", "beta", "--flake=./sub")
+	if want := fmt.Sprintf("%q", "path:"+w.dir+"?dir=sub"); !strings.Contains(out, want) {
+		t.Errorf("%s lacks %s", out, want)
+	}
+	// Remote ones are left alone.
+	if out, _ = w.mvm(t, "", "tenant", "create", "gamma", "--flake", "github:a/b"); !strings.Contains(out, `"github:a/b"`) {
+		t.Error(out)
+	}
+}
+
+func TestFilesAreReadAsStandardInput(t *testing.T) {
+	w := ready(t)
+	if err := os.WriteFile(filepath.Join(w.dir, "password"), []byte("hunter2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, code := w.mvm(t, "", "tenant", "secrets", "set", "acme", "key", "--from-file", "password")
+	if code != 0 || !strings.Contains(out, `"--from-file" "-"`) || !strings.HasSuffix(out, "hunter2") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	for _, c := range w.home.Calls(t) {
+		if strings.Contains(strings.Join(c, " "), "hunter2") {
+			t.Error("the secret is in a command line")
+		}
+	}
+}
+
+func TestCompletionStartsNoMachine(t *testing.T) {
+	w := ready(t)
+	w.mvm(t, "", "lima", "stop")
+	if out, code := w.mvm(t, "", "__complete", "tenant", ""); code != 1 || out != "" {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if n := count(w.home.Calls(t), "start", "--tty=false", "--timeout", "5m0s"); n != 0 {
+		t.Error("it started the VM")
+	}
+}
+
+func TestDeleteAsksForAWord(t *testing.T) {
+	w := ready(t)
+	if out, code := w.mvm(t, "", "lima", "delete"); code != 2 || !strings.Contains(out, "--yes") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if out, code := w.mvm(t, "", "lima", "delete", "--yes"); code != 0 {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if out, _ := w.mvm(t, "", "lima", "status"); !strings.Contains(out, "missing") {
+		t.Error(out)
+	}
+}
+
+func TestWanted(t *testing.T) {
+	none := func(string) string { return "" }
+	if args, yes := Wanted([]string{"--lima", "tenant", "list"}, none); !yes || !slices.Equal(args, []string{"tenant", "list"}) {
+		t.Error(args, yes)
+	}
+	if _, yes := Wanted([]string{"ssh", "acme", "--", "--lima"}, none); yes {
+		t.Error("a word of the remote command counts")
+	}
+	if _, yes := Wanted([]string{"list"}, func(string) string { return "1" }); !yes {
+		t.Error("MVM_LIMA=1 does not count")
+	}
+}
+
+// The program for macOS holds nothing of the Linux side.
+func TestDarwinHoldsNoLinux(t *testing.T) {
+	for _, arch := range []string{"arm64", "amd64"} {
+		cmd := exec.Command("go", "list", "-deps", "../../cmd/mvm")
+		cmd.Env = append(os.Environ(), "GOOS=darwin", "GOARCH="+arch, "CGO_ENABLED=0")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for dep := range strings.Lines(string(out)) {
+			for _, bad := range []string{"netlink", "nftables", "knftables", "cgroups", "mvm/internal/network", "mvm/internal/lifecycle", "mvm/internal/supervisor", "mvm/internal/vmm", "mvm/internal/volume", "mvm/internal/store"} {
+				if strings.Contains(dep, bad) {
+					t.Errorf("%s: it links %s", arch, strings.TrimSpace(dep))
+				}
+			}
+		}
+	}
+}
