@@ -30,7 +30,12 @@ type Request struct {
 	BuildDir  string // what containers write: BuildDir/<tenant>, with the tenant's build lock
 	ImagesDir string // published artifacts: ImagesDir/<sha256>
 	CacheDir  string // optional fixed inputs, read-only at /cache
-	Scope     string // tells roots on one host apart in labels and volume names; "" is the default root
+	// Substitutes is an optional folder of ready-made store paths, which
+	// ExportStore has filled; only those that one of the keys has signed are
+	// taken.
+	Substitutes     string
+	SubstitutesKeys []string
+	Scope           string // tells roots on one host apart in labels and volume names; "" is the default root
 
 	Limits Limits
 

@@ -64,6 +64,11 @@ func newBuilder(req Request, progress Progress) (*builder, error) {
 	if err := checkImageRef(r.Image); err != nil {
 		return nil, err
 	}
+	for _, key := range r.SubstitutesKeys {
+		if !publicKey.MatchString(key) {
+			return nil, &Error{Kind: ErrInput, Msg: fmt.Sprintf("%q is no public key of a store", key), Hint: "it looks like name:base64"}
+		}
+	}
 	var err error
 	b.ref, err = parseRef(r.FlakeRef, "/")
 	return b, err
@@ -371,8 +376,11 @@ func (b *builder) container(out string) container {
 	if b.req.CacheDir != "" {
 		mounts = append(mounts, mount{source: b.req.CacheDir, target: "/cache", readOnly: true})
 	}
+	if b.req.Substitutes != "" {
+		mounts = append(mounts, mount{source: b.req.Substitutes, target: substitutesDir, readOnly: true})
+	}
 	mounts = append(mounts, mount{source: out, target: "/out"})
-	nofile, nproc := b.processLimits()
+	nofile, nproc := ulimits(b.engine)
 	return container{
 		name:   containerName(b.req.Scope, b.req.Tenant),
 		labels: b.labels(),
@@ -384,7 +392,7 @@ func (b *builder) container(out string) container {
 			{"LC_ALL", "C.UTF-8"},
 			{"USER", "mvm"}, // Nix 2.8 wants a name, and the image knows none for this user
 			{"NIX_REMOTE", "local"},
-			{"NIX_CONFIG", nixConfig(!b.req.NoSandbox, b.req.Offline, b.req.Limits.CPUs)},
+			{"NIX_CONFIG", nixConfig(b.req)},
 		},
 		limits: b.req.Limits, nofile: nofile, nproc: nproc,
 		offline: b.req.Offline,
@@ -424,7 +432,7 @@ func (b *builder) prepareStore(ctx context.Context) error {
 // preparation is the container that prepares a store. It runs nothing but the
 // builder image's own programs.
 func (b *builder) preparation() container {
-	nofile, nproc := b.processLimits()
+	nofile, nproc := ulimits(b.engine)
 	return container{
 		name:   containerName(b.req.Scope, b.req.Tenant),
 		labels: b.labels(),
@@ -436,24 +444,6 @@ func (b *builder) preparation() container {
 		caps:    []string{"CHOWN", "DAC_OVERRIDE"},
 		argv:    []string{"sh", "-c", prepareScript, "mvm-prepare", fmt.Sprint(buildUID)},
 	}
-}
-
-// processLimits are ulimits for podman, which otherwise sets its own defaults
-// and fails where it may not raise them. Zero leaves the engine's. They bound
-// one user on the whole host; what bounds a build is its cgroup.
-func (b *builder) processLimits() (nofile, nproc uint64) {
-	if b.engine.Name != "podman" {
-		return 0, 0
-	}
-	const most = 1 << 14
-	cut := func(resource int) uint64 {
-		var r unix.Rlimit
-		if unix.Getrlimit(resource, &r) != nil {
-			return most
-		}
-		return min(uint64(r.Max), most)
-	}
-	return cut(unix.RLIMIT_NOFILE), cut(unix.RLIMIT_NPROC)
 }
 
 // collect passes events on and keeps the warnings among them.

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -36,8 +37,8 @@ const exitUnprepared = 97
 const searchPath = "/nix/var/nix/profiles/default/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // nixConfig is what NIX_CONFIG says. It wins over the image's own nix.conf.
-func nixConfig(sandbox, offline bool, cpus float64) string {
-	cores := strconv.Itoa(max(1, int(math.Ceil(cpus))))
+func nixConfig(req Request) string {
+	cores := strconv.Itoa(max(1, int(math.Ceil(req.Limits.CPUs))))
 	lines := []string{
 		"experimental-features = nix-command flakes",
 		"accept-flake-config = false",
@@ -45,15 +46,49 @@ func nixConfig(sandbox, offline bool, cpus float64) string {
 		"build-users-group =", // everything runs as one user, who is not root
 		"cores = " + cores,
 		"max-jobs = " + cores,
-		"sandbox = " + strconv.FormatBool(sandbox),
+		"sandbox = " + strconv.FormatBool(!req.NoSandbox),
 		"sandbox-fallback = false",
 		"flake-registry = /tmp/registry.json", // holds the flake itself at most
 		"warn-dirty = false",
+		"require-sigs = true",
 	}
-	if offline {
+	switch {
+	case req.Substitutes != "" && req.Offline:
+		// Without a network Nix gives up local substituters, too, unless told.
+		lines = append(lines, "substitute = true", "substituters = file://"+substitutesDir)
+	case req.Substitutes != "":
+		lines = append(lines, "extra-substituters = file://"+substitutesDir)
+	case req.Offline:
 		lines = append(lines, "substitute = false")
 	}
+	if req.Substitutes != "" {
+		lines = append(lines, "fallback = true") // what is damaged there is built here
+	}
+	if len(req.SubstitutesKeys) > 0 {
+		lines = append(lines, "extra-trusted-public-keys = "+strings.Join(req.SubstitutesKeys, " "))
+	}
 	return strings.Join(lines, "\n")
+}
+
+// substitutesDir is where a container finds Request.Substitutes.
+const substitutesDir = "/substitutes"
+
+// ulimits are limits for podman, which otherwise sets its own defaults and
+// fails where it may not raise them. Zero leaves the engine's. They bound one
+// user on the whole host; what bounds a build is its cgroup.
+func ulimits(engine Engine) (nofile, nproc uint64) {
+	if engine.Name != "podman" {
+		return 0, 0
+	}
+	const most = 1 << 14
+	cut := func(resource int) uint64 {
+		var r unix.Rlimit
+		if unix.Getrlimit(resource, &r) != nil {
+			return most
+		}
+		return min(uint64(r.Max), most)
+	}
+	return cut(unix.RLIMIT_NOFILE), cut(unix.RLIMIT_NPROC)
 }
 
 // engineRun is what one container run needs to know.
@@ -102,6 +137,19 @@ func (r engineRun) run(ctx context.Context) error {
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	return errors.Join(ctx.Err(), removeContainer(cleanup, r.engine, r.c.name))
+}
+
+// feed runs a container that reads its standard input to the end. A kill of
+// mvm does not end it, so it is only for what ends soon by itself.
+func (r engineRun) feed(ctx context.Context, stdin io.Reader) error {
+	err := run.Run(ctx, run.Command{Name: r.engine.Path, Args: runArgs(r.engine.Name, r.c), Stdin: stdin, Stderr: r.log})
+	r.log.finish()
+	if ctx.Err() == nil {
+		return err
+	}
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	return errors.Join(err, removeContainer(cleanup, r.engine, r.c.name))
 }
 
 // removeContainer kills and removes a container; an absent one is fine.

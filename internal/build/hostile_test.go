@@ -1,7 +1,10 @@
+//go:build linux
+
 package build_test
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -157,5 +160,65 @@ func TestHostileOutput(t *testing.T) {
 			}
 			t.Log(explain(err))
 		})
+	}
+}
+
+// TestSubstitutes shares what a trusted tenant built, and nothing else.
+func TestSubstitutes(t *testing.T) {
+	for name, start := range engines {
+		t.Run(name, func(t *testing.T) {
+			engine := start(t)
+			trusted := newRequest(t, engine, writeGuest(t, flakeBody))
+			m, _ := mustBuild(t, trusted)
+			dir := t.TempDir()
+			secret, public, err := build.NewStoreKey("mvm-1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := build.ExportStore(t.Context(), build.ExportRequest{
+				Manifest: m, Engine: engine, Scope: trusted.Scope, BuildDir: trusted.BuildDir, Substitutes: dir, SecretKey: secret}); err != nil {
+				t.Fatal(explain(err))
+			}
+
+			_, other, err := build.NewStoreKey("mvm-2")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, tt := range []struct {
+				key    string
+				spoil  bool
+				builds bool
+			}{
+				{key: public, builds: false},
+				{key: other, builds: true}, // not signed by that one
+				{key: public, spoil: true, builds: true},
+			} {
+				req := trusted
+				req.Tenant = []string{"reader", "doubter", "victim"}[i]
+				req.Substitutes, req.SubstitutesKeys = dir, []string{tt.key}
+				if tt.spoil {
+					spoil(t, dir)
+				}
+				got, _ := mustBuild(t, req)
+				built := strings.Contains(readFile(t, req.LogPath), "building '/nix/store/")
+				if got.Image != m.Image || built != tt.builds {
+					t.Errorf("%s: image %s, built %v, want %s and %v\n%s", req.Tenant, got.Image, built, m.Image, tt.builds, readFile(t, req.LogPath))
+				}
+			}
+		})
+	}
+}
+
+// spoil changes every archive in the folder, but not what is said of it.
+func spoil(t *testing.T, dir string) {
+	t.Helper()
+	archives, err := filepath.Glob(filepath.Join(dir, "nar", "*"))
+	if err != nil || len(archives) == 0 {
+		t.Fatal(archives, err)
+	}
+	for _, path := range archives {
+		if err := os.WriteFile(path, []byte("evil"), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

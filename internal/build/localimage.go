@@ -89,8 +89,6 @@ func mmdebstrapArgs(opts LocalImageOptions, target string) []string {
 		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+dir+"/*")
 	}
 	return append(args,
-		// The store's mount point must be there: the container's root is read-only.
-		`--customize-hook=mkdir -p "$1/nix" "$1/src" "$1/out" "$1/cache"`,
 		`--customize-hook=rm -rf "$1"/var/cache/* "$1"/var/log/* "$1"/var/lib/apt/lists/*`,
 		opts.Suite, target, opts.Mirror)
 }

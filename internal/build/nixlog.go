@@ -275,7 +275,7 @@ func expected(text string) bool {
 	return strings.HasPrefix(text, "  /nix/store/") || strings.Contains(text, "not writing modified lock file") ||
 		strings.Contains(text, "you don't have Internet access") ||
 		strings.Contains(text, "ignoring untrusted flake configuration setting") ||
-		strings.Contains(text, "is dirty")
+		strings.Contains(text, "you did not specify '--add-root'")
 }
 
 // tickEvery bounds how often counts alone are reported.

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package enginetest gives tests and the demo real container engines that
 // leave the host alone: a dockerd with a data folder, a socket and a network
 // namespace of its own, podman with its own storage, and the local builder

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command engine-run runs a command with a docker engine at hand:
 //
 //	go run ./internal/build/enginetest/engine-run [-dir folder] command [argument…]

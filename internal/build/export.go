@@ -1,0 +1,104 @@
+package build
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Tenants never share a store that any of them can write to. What they may
+// share is a folder of signed store paths, which only whoever holds the secret
+// key adds to, and which builds see read-only.
+
+// publicKey is the form of Nix's public keys.
+var publicKey = regexp.MustCompile(`^[A-Za-z0-9._-]+:[A-Za-z0-9+/]{43}=$`)
+
+// NewStoreKey makes a key pair in Nix's form. name tells keys apart.
+func NewStoreKey(name string) (secret, public string, err error) {
+	if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+		return "", "", &Error{Kind: ErrInput, Msg: fmt.Sprintf("%q cannot name a key", name), Hint: "use letters, digits, dots and dashes"}
+	}
+	pub, sec, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return "", "", fmt.Errorf("cannot make a store key: %w", err)
+	}
+	encode := func(key []byte) string { return name + ":" + base64.StdEncoding.EncodeToString(key) }
+	return encode(sec), encode(pub), nil
+}
+
+// exportScript signs and copies store paths. Nothing of a flake runs beside
+// it; the key comes on standard input and is never in an argument, a file
+// outside the container's own memory or the environment.
+const exportScript = `set -eu
+umask 077
+cat >/tmp/key
+nix copy --to "file:///substitutes?compression=zstd&secret-key=/tmp/key" "$@"`
+
+// ExportRequest says whose outputs to export.
+type ExportRequest struct {
+	Manifest    Manifest // of a build that is trusted
+	Engine      Engine
+	Scope       string
+	BuildDir    string // holds the tenant's build lock
+	Substitutes string // the folder
+	SecretKey   string // as NewStoreKey made it
+	Limits      Limits
+}
+
+// ExportStore adds the outputs of a trusted build, with all that they refer
+// to, to the folder of signed store paths.
+func ExportStore(ctx context.Context, req ExportRequest) error {
+	if err := os.MkdirAll(req.BuildDir, 0o700); err != nil {
+		return fmt.Errorf("cannot export store paths: %w", err)
+	}
+	lock, err := lockFile(ctx, lockPath(req.BuildDir, req.Manifest.Tenant), nil)
+	if err != nil {
+		return fmt.Errorf("cannot export store paths: %w", err)
+	}
+	defer lock.Close()
+	if err := os.MkdirAll(req.Substitutes, 0o755); err != nil {
+		return fmt.Errorf("cannot export store paths: %w", err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(req.Substitutes, buildUID, buildUID); err != nil {
+			return fmt.Errorf("cannot export store paths: %w", err)
+		}
+	}
+	log := newNixLog(nil, io.Discard, time.Now())
+	err = engineRun{req.Engine, exportContainer(req), log}.feed(ctx, strings.NewReader(req.SecretKey))
+	if err != nil {
+		return &Error{Kind: ErrBuild, Msg: "cannot export store paths of " + req.Manifest.Tenant, Err: withoutArgv(err), Log: log.lastWords(),
+			Hint: "they are in the tenant's store only until it is collected or made afresh: build again"}
+	}
+	return nil
+}
+
+func exportContainer(req ExportRequest) container {
+	m := req.Manifest
+	nofile, nproc := ulimits(req.Engine)
+	return container{
+		name:   containerName(req.Scope, m.Tenant),
+		labels: [][2]string{{labelScope, scopeLabel(req.Scope)}, {labelTenant, m.Tenant}, {labelImage, m.Builder.ImageID}},
+		image:  m.Builder.ImageID,
+		user:   buildUID,
+		mounts: []mount{
+			{source: volumeName(req.Scope, m.Tenant, m.Builder.ImageID), target: "/nix", volume: true},
+			{source: filepath.Clean(req.Substitutes), target: substitutesDir},
+		},
+		env: [][2]string{
+			{"PATH", searchPath}, {"LC_ALL", "C.UTF-8"}, {"USER", "mvm"}, {"HOME", "/nix/var/mvm/home"}, {"NIX_REMOTE", "local"},
+			{"NIX_CONFIG", nixConfig(Request{Offline: true, Limits: req.Limits.withDefaults()})},
+		},
+		limits: req.Limits.withDefaults(), nofile: nofile, nproc: nproc,
+		offline: true,
+		argv:    append([]string{"sh", "-c", exportScript, "mvm-export"}, m.StorePaths()...),
+	}
+}
