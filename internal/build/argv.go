@@ -151,6 +151,8 @@ func volumeCreateArgs(name string, labels [][2]string) []string {
 	return append(args, name)
 }
 
+func volumeInspectArgs(name string) []string { return []string{"volume", "inspect", name} }
+
 func volumeRemoveArgs(name string) []string { return []string{"volume", "rm", "--force", name} }
 
 // volumeListArgs lists the names of this root's volumes.

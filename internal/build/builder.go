@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/auser/mvm/internal/run"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -318,17 +319,10 @@ func (b *builder) outFolder() (string, error) {
 func (b *builder) runContainer(ctx context.Context, out string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.req.Limits.Timeout, errTimeLimit)
 	defer cancel()
-	if swept, err := SweepContainers(ctx, b.engine, b.req.Scope, b.req.BuildDir); err != nil {
+	if err := b.makeRoom(ctx); err != nil {
 		return err
-	} else if len(swept) > 0 {
-		b.event(PhaseContainer, Step, "removed containers that a killed mvm had left: "+strings.Join(swept, ", "))
 	}
 	b.log.enter(PhaseContainer, b.image.Ref)
-	if b.req.FreshStore {
-		if err := b.prepareStore(ctx); err != nil {
-			return err
-		}
-	}
 	c := b.container(out)
 	for attempt := 0; ; attempt++ {
 		err := engineRun{b.engine, c, b.log}.run(ctx)
@@ -347,6 +341,35 @@ func (b *builder) runContainer(ctx context.Context, out string) error {
 			return err
 		}
 	}
+}
+
+// makeRoom removes what killed builds left, and prepares a store where there
+// is none or a fresh one is asked for.
+func (b *builder) makeRoom(ctx context.Context) error {
+	var swept []string
+	fresh := b.req.FreshStore
+	var both errgroup.Group
+	both.Go(func() (err error) {
+		swept, err = SweepContainers(ctx, b.engine, b.req.Scope, b.req.BuildDir)
+		return err
+	})
+	both.Go(func() error {
+		// Whatever the answer is worth, builder.sh looks for itself, too.
+		if _, err := b.engine.output(ctx, volumeInspectArgs(b.store().source)...); err != nil {
+			fresh = true
+		}
+		return nil
+	})
+	if err := both.Wait(); err != nil {
+		return err
+	}
+	if len(swept) > 0 {
+		b.event(PhaseContainer, Step, "removed containers that a killed mvm had left: "+strings.Join(swept, ", "))
+	}
+	if fresh {
+		return b.prepareStore(ctx)
+	}
+	return nil
 }
 
 var errTimeLimit = errors.New("time limit")
