@@ -36,60 +36,69 @@ take() {
     cp --dereference --sparse=always --no-preserve=all "$file" "/out/$2"
 }
 
+# Locks the flake: what its inputs are, and whether its own lock says it all.
+lock() {
+    say tentative
+    if nix flake metadata --json --no-update-lock-file "$ref" >/out/metadata.json; then
+        say definite
+        return
+    fi
+    say definite
+    if [ "$require_lock" = 1 ]; then say fail lock; return 1; fi
+    nix flake metadata --json --no-write-lock-file "$ref" >/out/metadata.json || { say fail evaluate; return 1; }
+    : >/out/unlocked
+}
+
+evaluate() {
+    nix eval --raw --no-write-lock-file "$ref#$attr" --apply "$pick" >/out/plan && return
+    nix eval --json --no-write-lock-file "$ref#packages" --apply builtins.attrNames >/out/systems.json 2>/dev/null || :
+    say fail evaluate
+    return 1
+}
+
 build() {
     export HOME=/nix/var/mvm/home TMPDIR=/nix/var/mvm/tmp
     rm -rf "$TMPDIR"
     mkdir -p "$HOME" "$TMPDIR"
-    command nix --version >/out/nix-version
     printf %s "$registry" >/tmp/registry.json
 
     say phase evaluate
-    say tentative
-    if nix flake metadata --json --no-update-lock-file "$ref" >/out/metadata.json; then
-        say definite
-    else
-        say definite
-        if [ "$require_lock" = 1 ]; then say fail lock; return 1; fi
-        nix flake metadata --json --no-write-lock-file "$ref" >/out/metadata.json ||
-            { say fail evaluate; return 1; }
-        : >/out/unlocked
-    fi
+    lock
     # A branch may move between two commands: from here on it is this commit.
     case $ref in path:* | flake:*) ;; *)
         ref=$(nix eval --impure --raw --expr '(builtins.fromJSON (builtins.readFile "/out/metadata.json")).url') ;;
     esac
-    if ! nix eval --json --no-write-lock-file "$ref#$attr" --apply "$pick" >/out/plan.json; then
-        nix eval --json --no-write-lock-file "$ref#packages" --apply builtins.attrNames >/out/systems.json 2>/dev/null || :
-        say fail evaluate
-        return 1
-    fi
-    # The plan's last word is for this script: "drv out name" a line.
-    nix eval --impure --raw --expr '(builtins.fromJSON (builtins.readFile "/out/plan.json")).lines' >/out/lines
-    [ -s /out/lines ] || { say fail outputs; return 1; }
-    drvs=$(cut -d' ' -f1 /out/lines)
-    paths=$(cut -d' ' -f2 /out/lines)
+    evaluate
+    while read -r line && [ -n "$line" ]; do printf '%s\n' "$line"; done </out/plan >/tmp/lines
+    [ -s /tmp/lines ] || { say fail outputs; return 1; }
+    drvs=$(cut -d' ' -f1 /tmp/lines)
+    paths=$(cut -d' ' -f2 /tmp/lines)
 
     say phase build
     store --realise --add-root /nix/var/mvm/result $drvs >/dev/null
 
     # Builders share a user with the store. One that changed another's output
     # is found out here: what is copied below has the hash that Nix recorded.
-    store --verify-path $paths || { say fail modified; return 1; }
+    store --verify-path $paths &
+    verify=$!
+    { nix path-info --json --json-format 1 --closure-size $paths 2>/dev/null ||
+        nix path-info --json --closure-size $paths; } >/out/paths.json &
+    info=$!
 
     if [ "$check" = 1 ]; then
         say phase check
         if ! store --realise --check --keep-failed $drvs >/dev/null; then
             while read -r drv path name; do
                 if [ -e "$path.check" ]; then mkdir -p /out/check; take "$path.check" "$name" && mv "/out/$name" "/out/check/$name"; fi
-            done </out/lines
+            done </tmp/lines
             : >/out/differs
         fi
     fi
 
     say phase copy
-    while read -r drv path name; do take "$path" "$name"; done </out/lines
-    nix path-info --json --json-format 1 --closure-size $paths >/out/paths.json 2>/dev/null ||
-        nix path-info --json --closure-size $paths >/out/paths.json
+    while read -r drv path name; do take "$path" "$name"; done </tmp/lines
+    wait $verify || { say fail modified; return 1; }
+    wait $info
 }
 
 build &

@@ -1,8 +1,10 @@
 package build
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sort"
 	"strings"
@@ -55,7 +57,7 @@ type plan struct {
 	Have   []string `json:"have"` // all outputs that begin with tenant-
 	// Outputs has the chosen ones by kind.
 	Outputs map[string]plannedOutput `json:"outputs"`
-	Lines   string                   `json:"lines"` // for the script; empty where something is wrong
+	Nix     string                   `json:"nix"` // its version
 }
 
 type plannedOutput struct {
@@ -66,6 +68,10 @@ type plannedOutput struct {
 
 func parsePlan(data []byte) (plan, error) {
 	var p plan
+	_, data, ok := bytes.Cut(append([]byte("\n"), data...), []byte("\n\n"))
+	if !ok {
+		return plan{}, errors.New("cannot read Nix's list of outputs: it has no end")
+	}
 	if err := json.Unmarshal(data, &p); err != nil {
 		return plan{}, fmt.Errorf("cannot read Nix's list of outputs: %w", err)
 	}

@@ -21,12 +21,15 @@ let
   whole = found
     && builtins.all (k: outputs ? ${k}) required
     && builtins.all (o: o.type == "derivation") (builtins.attrValues outputs);
-in
-{
-  inherit found suffix;
-  have = builtins.filter (n: builtins.substring 0 7 n == "tenant-") (builtins.attrNames ps);
-  # toJSON turns a set with an outPath into a string: that name is avoided.
-  inherit outputs;
   lines = if !whole then "" else builtins.concatStringsSep ""
     (map (k: "${outputs.${k}.drv} ${outputs.${k}.out} ${kinds.${k}}\n") (builtins.attrNames outputs));
-}
+  # toJSON turns a set with an outPath into a string: that name is avoided.
+  plan = builtins.toJSON {
+    inherit found suffix outputs;
+    have = builtins.filter (n: builtins.substring 0 7 n == "tenant-") (builtins.attrNames ps);
+    nix = builtins.nixVersion;
+  };
+in
+# First "derivation output artifact" a line for the script, none where
+# something is wrong; then an empty line and the plan for mvm.
+"${lines}\n${plan}\n"

@@ -38,11 +38,7 @@ func (b *builder) manifest(out string) (Manifest, error) {
 			TimeoutSeconds: b.req.Limits.Timeout.Seconds(),
 		},
 	}
-	version, err := readBounded(filepath.Join(out, "nix-version"), 1<<10)
-	if err != nil {
-		return m, fmt.Errorf("cannot read the build's report: %w", err)
-	}
-	m.Builder.NixVersion = nixVersion(string(version))
+	var err error
 	if m.Source, err = b.source(out); err != nil {
 		return m, err
 	}
@@ -50,18 +46,10 @@ func (b *builder) manifest(out string) (Manifest, error) {
 	if err != nil {
 		return m, err
 	}
+	m.Builder.NixVersion = clean(planned.Nix)
 	m.Name = strings.TrimPrefix(planned.Suffix, "-")
 	m.Outputs, err = readOutputs(out, planned)
 	return m, err
-}
-
-// nixVersion takes the number out of "nix (Nix) 2.34.7".
-func nixVersion(s string) string {
-	fields := strings.Fields(clean(s))
-	if len(fields) == 0 {
-		return ""
-	}
-	return fields[len(fields)-1]
 }
 
 // flakeMetadata is what `nix flake metadata --json` says, of Nix 2.8 to 2.34.
@@ -140,7 +128,7 @@ func canonicalLock(raw json.RawMessage) ([]byte, error) {
 }
 
 func readPlan(out string) (plan, error) {
-	data, err := readBounded(filepath.Join(out, "plan.json"), maxReport)
+	data, err := readBounded(filepath.Join(out, "plan"), maxReport)
 	if err != nil {
 		return plan{}, fmt.Errorf("cannot read the build's report: %w", err)
 	}
