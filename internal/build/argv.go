@@ -153,6 +153,10 @@ func volumeCreateArgs(name string, labels [][2]string) []string {
 
 func volumeInspectArgs(name string) []string { return []string{"volume", "inspect", name} }
 
+func volumePathArgs(name string) []string {
+	return []string{"volume", "inspect", "--format", "{{.Mountpoint}}", name}
+}
+
 func volumeRemoveArgs(name string) []string { return []string{"volume", "rm", "--force", name} }
 
 // volumeListArgs lists the names of this root's volumes.

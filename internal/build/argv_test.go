@@ -81,7 +81,7 @@ func TestEngineArgs(t *testing.T) {
 		listArgs(""), listArgs("5ca1ab1e"),
 		removeArgs(containerName("", "acme")),
 		volumeCreateArgs(volumeName("5ca1ab1e", "acme", "sha256:0123456789abcdef"), [][2]string{{"a", "b"}}),
-		volumeInspectArgs("v"), volumeRemoveArgs("v"), volumeListArgs("5ca1ab1e"), imageInspectArgs("x"),
+		volumeInspectArgs("v"), volumePathArgs("v"), volumeRemoveArgs("v"), volumeListArgs("5ca1ab1e"), imageInspectArgs("x"),
 	} {
 		lines = append(lines, strings.Join(args, " "))
 	}

@@ -402,3 +402,29 @@ func TestKilledBuild(t *testing.T) {
 	write(t, req.FlakeRef, "flake.nix", flakeBody)
 	mustBuild(t, req)
 }
+
+func TestGCOfStores(t *testing.T) {
+	for name, start := range engines {
+		t.Run(name, func(t *testing.T) {
+			engine := start(t)
+			req := newRequest(t, engine, writeGuest(t, flakeBody))
+			m, _ := mustBuild(t, req)
+			gc := build.GCRequest{SrcDir: req.SrcDir, BuildDir: req.BuildDir, ImagesDir: req.ImagesDir, Scope: req.Scope,
+				Images: []string{m.Image}, Snapshots: []string{m.Source.Snapshot}, Tenants: []string{"acme"}}
+			if items, err := build.GC(t.Context(), &engine, gc); err != nil || len(items) != 0 {
+				t.Errorf("what is in use went: %+v, %v", items, err)
+			}
+			gc.Tenants = nil
+			for _, dry := range []bool{true, false} {
+				gc.DryRun = dry
+				items, err := build.GC(t.Context(), &engine, gc)
+				if err != nil || len(items) != 1 || items[0].Kind != "volume" || items[0].Bytes < 1<<20 {
+					t.Errorf("dry run %v: items = %+v, %v", dry, items, err)
+				}
+			}
+			if items, err := build.GC(t.Context(), &engine, gc); err != nil || len(items) != 0 {
+				t.Errorf("the second time: %+v, %v", items, err)
+			}
+		})
+	}
+}

@@ -32,7 +32,7 @@ type GCRequest struct {
 type GCItem struct {
 	Kind  string `json:"kind"` // image, snapshot, build, volume or leftover
 	Name  string `json:"name"`
-	Bytes int64  `json:"bytes"` // freed; -1 where the engine does not say
+	Bytes int64  `json:"bytes"` // freed; -1 where that is unknown
 }
 
 // GC removes images, snapshots, build folders and Nix stores that nothing
@@ -164,7 +164,7 @@ func (g *collector) volumes(ctx context.Context, engine Engine) error {
 		if g.volumeInUse(name) {
 			continue
 		}
-		item := GCItem{Kind: "volume", Name: name, Bytes: -1}
+		item := GCItem{Kind: "volume", Name: name, Bytes: engine.volumeSize(ctx, name)}
 		if !g.req.DryRun {
 			if _, err := engine.output(ctx, volumeRemoveArgs(name)...); err != nil {
 				continue // a container uses it; the next collection finds it again
@@ -173,6 +173,23 @@ func (g *collector) volumes(ctx context.Context, engine Engine) error {
 		g.items = append(g.items, item)
 	}
 	return nil
+}
+
+// volumeSize looks where the engine says that the volume is; -1 is unknown,
+// as with an engine on another machine.
+func (e Engine) volumeSize(ctx context.Context, name string) int64 {
+	path, err := e.output(ctx, volumePathArgs(name)...)
+	if err != nil || !filepath.IsAbs(path) {
+		return -1
+	}
+	if _, err := os.Stat(path); err != nil {
+		return -1
+	}
+	size, err := diskUsage(path)
+	if err != nil {
+		return -1
+	}
+	return size
 }
 
 func (g *collector) volumeInUse(name string) bool {
