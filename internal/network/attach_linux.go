@@ -92,7 +92,7 @@ func Update(ctx context.Context, cfg Config, ep Endpoint) error {
 	if err != nil {
 		return err
 	}
-	if err := cutForbiddenFlows(ep, cfg.Gateway(), resolvers); err != nil {
+	if err := cutForbiddenFlows(cfg.Gateway(), resolvers, ep); err != nil {
 		return fmt.Errorf("cannot cut the connections of tap %s: %w", ep.TAP, err)
 	}
 	return nil
@@ -139,7 +139,7 @@ func (c Config) detach(ctx context.Context, ep Endpoint) error {
 func (c Config) base() (firewall.Base, error) {
 	resolvers, err := c.resolversOrNone()
 	return firewall.Base{
-		Table: c.Table, Group: c.group(), Bridges: c.bridges(),
+		Table: c.Table, Group: c.group(),
 		Gateway: c.Gateway(), GatewayMAC: c.gatewayMAC(), Subnet: c.Subnet.Masked(),
 		DNS: resolvers, Services: c.GatewayPorts, Open: c.GatewayOpen,
 	}, err

@@ -36,22 +36,21 @@ func cutSubnetFlows(subnet netip.Prefix) error {
 	})
 }
 
-// cutForbiddenFlows ends the endpoint's connections that its policy does not
+// cutForbiddenFlows ends the endpoints' connections that their policies do not
 // permit (any more). Those to the gateway and to DNS are not the policy's.
-func cutForbiddenFlows(ep Endpoint, gateway netip.Addr, resolvers []netip.Addr) error {
+func cutForbiddenFlows(gateway netip.Addr, resolvers []netip.Addr, eps ...Endpoint) error {
+	policies := map[netip.Addr]Policy{}
+	for _, ep := range eps {
+		policies[ep.IP] = ep.Policy
+	}
 	return cutFlows(func(f *netlink.ConntrackFlow) bool {
-		if !isAddr(f.Forward.SrcIP, ep.IP) {
+		src, _ := netip.AddrFromSlice(f.Forward.SrcIP)
+		dst, _ := netip.AddrFromSlice(f.Forward.DstIP)
+		policy, ours := policies[src.Unmap()]
+		if dst = dst.Unmap(); !ours || dst == gateway || f.Forward.DstPort == 53 && slices.Contains(resolvers, dst) {
 			return false
 		}
-		dst, ok := netip.AddrFromSlice(f.Forward.DstIP)
-		if !ok {
-			return true
-		}
-		dst = dst.Unmap()
-		if dst == gateway || f.Forward.DstPort == 53 && slices.Contains(resolvers, dst) {
-			return false
-		}
-		return !ep.Policy.Permits(dst, f.Forward.Protocol, f.Forward.DstPort)
+		return !policy.Permits(dst, f.Forward.Protocol, f.Forward.DstPort)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auser/mvm/internal/network/firewall"
 	"github.com/auser/mvm/internal/network/probe"
 )
 
@@ -462,4 +464,108 @@ func TestManyAtOnce(t *testing.T) {
 		t.Logf("%d detached in %s", many, time.Since(start).Round(time.Millisecond))
 		clean(t, cfg)
 	})
+}
+
+// TestUnsolicitedInbound (45): nobody outside opens a connection to a tenant.
+func TestUnsolicitedInbound(t *testing.T) {
+	eachFirewall(t, func(t *testing.T, cfg Config) {
+		w := newWorld(t)
+		g := attach(t, cfg, endpoint(cfg, 0, Policy{Mode: Open}))
+		for _, from := range []namespace{w.internet, w.container} {
+			from.do(t, func() error {
+				tcp, err := net.DialTimeout("tcp4", netip.AddrPortFrom(g.IP, 22).String(), 100*time.Millisecond)
+				if err == nil {
+					tcp.Close()
+					return errors.New("a connection was opened")
+				}
+				return sendDatagram(g.IP, []byte("unsolicited"))
+			})
+		}
+		hostConnects(t, w, cfg, g) // and yet the host does
+		g.silent(t, "a packet from outside", func(f []byte) bool {
+			return bytes.Contains(f, []byte("unsolicited")) || f[23] == 6 && !bytes.Equal(f[26:30], cfg.Gateway().AsSlice())
+		})
+		if n := dropCount(t, cfg, g.Endpoint, firewall.Inbound); n < 2 {
+			t.Errorf("%d packets are counted as inbound", n)
+		}
+	})
+}
+
+// TestFailedTransaction (50): a change that the kernel refuses changes nothing.
+func TestFailedTransaction(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	cfg := testConfig("nft")
+	ep := endpoint(cfg, 0, Policy{Mode: Open})
+	if _, err := Attach(t.Context(), cfg, ep); err != nil {
+		t.Fatal(err)
+	}
+	before := command(t, "nft", "list", "ruleset")
+	bad := endpoint(cfg, 1, Policy{Mode: Open})
+	bad.IP = netip.MustParseAddr("10.50.0.11")
+	base, err := cfg.base()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tenant := bad.tenant()
+	tenant.Policy.Mode = "no such mode" // renders to a chain that does not exist
+	if err := (firewall.NFT{}).Add(t.Context(), base, tenant); err == nil {
+		t.Fatal("the kernel took it")
+	}
+	if d := cmp.Diff(before, command(t, "nft", "list", "ruleset")); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestDropsAreCounted: each tenant's drops, by reason, and only its own.
+func TestDropsAreCounted(t *testing.T) {
+	eachFirewall(t, func(t *testing.T, cfg Config) {
+		newWorld(t)
+		g := attach(t, cfg, endpoint(cfg, 0, Policy{Mode: Open}))
+		other := attach(t, cfg, endpoint(cfg, 1, Policy{Mode: Open}))
+		to := func(dst string, port uint16) []byte {
+			return probe.UDP(netip.AddrPortFrom(g.IP, 5000), at(dst, port), []byte("dropped"))
+		}
+		packets := map[firewall.Reason][]byte{
+			firewall.Neighbours: to(other.IP.String(), 9),
+			firewall.Unroutable: to("169.254.169.254", 80),
+			firewall.HostAddr:   to(uplinkAddr, 9),
+			firewall.GatewayNo:  to("10.50.0.1", 9),
+			firewall.PrivateNet: to("10.99.0.1", 9),
+		}
+		if cfg.Firewall == "nft" { // iptables can't tell whose port a frame came from
+			packets[firewall.Spoofed] = probe.UDP(at("192.0.2.1", 9), at(outsideAddr, 9), nil)
+		}
+		for reason, packet := range packets {
+			for range 3 {
+				g.send(t, cfg, packet)
+			}
+			if n := dropCount(t, cfg, g.Endpoint, reason); n != 3 {
+				t.Errorf("%s: %d packets are counted instead of 3", reason, n)
+			}
+		}
+		if n := drops(t, cfg, other.Endpoint); n != 0 {
+			t.Errorf("its neighbour has %d drops", n)
+		}
+		// The next tenant with this address starts from nothing.
+		if err := Detach(t.Context(), cfg, g.Endpoint); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Attach(t.Context(), cfg, g.Endpoint); err != nil {
+			t.Fatal(err)
+		}
+		if n := drops(t, cfg, g.Endpoint); n != 0 {
+			t.Errorf("it inherits %d drops", n)
+		}
+	})
+}
+
+func dropCount(t *testing.T, cfg Config, ep Endpoint, reason firewall.Reason) uint64 {
+	t.Helper()
+	status, err := Show(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status.Drops[ep.TAP][reason]
 }

@@ -236,7 +236,10 @@ func (p *plan) rules(ctx context.Context) error {
 			}
 		}
 		p.add("firewall rules ("+backend.Name()+")", "set", strings.Join(what, "; "), func(ctx context.Context) error {
-			return backend.Replace(ctx, base, tenants)
+			if err := backend.Replace(ctx, base, tenants); err != nil {
+				return err
+			}
+			return cutForbiddenFlows(base.Gateway, base.DNS, p.eps...)
 		})
 		return nil
 	}

@@ -48,7 +48,7 @@ func TestReconcileRepairs(t *testing.T) {
 			damages = append(damages, []struct{ how, object string }{
 				{"nft flush ruleset", "firewall rules (nft)"},
 				{"nft delete table bridge mvm", "firewall rules (nft)"},
-				{"nft flush chain inet mvm raw_from_tenant", "firewall rules (nft)"},
+				{"nft flush chain inet mvm new_from_tenant", "firewall rules (nft)"},
 				{"nft insert rule inet mvm forward accept", "firewall rules (nft)"},
 				{"nft add chain inet mvm extra", "firewall rules (nft)"},
 				{"nft flush set bridge mvm ident", "rules of tap-t0"},

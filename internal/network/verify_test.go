@@ -43,7 +43,7 @@ func TestVerifyFindsHoles(t *testing.T) {
 	cfg := testConfig("nft")
 	g := attach(t, cfg, endpoint(cfg, 0, Policy{Mode: Open}))
 	// The base rules look right, and yet somebody's own rule lets things pass.
-	for _, chain := range []string{"raw_from_tenant", "forward_from_tenant", "input_from_tenant"} {
+	for _, chain := range []string{"from_tenant", "forward_from_tenant", "input_from_tenant"} {
 		command(t, "nft", "insert", "rule", "inet", "mvm", chain, "meta", "mark", "set", "0x10000000", "accept")
 	}
 	command(t, "nft", "insert", "rule", "bridge", "mvm", "from_tenant", "meta", "mark", "set", "0x10000000", "accept")

@@ -14,12 +14,14 @@ import (
 )
 
 // Mark is the bit of a packet's mark that means "the rules vouch for this
-// packet". The frame rules set it on frames whose sender is proven; packets
-// without it go no further. It is cleared on entry to the IP rules and set
-// again on packets to private ranges that the tenant's policy names (the
-// routing guard lets these pass) and on forwarded packets that passed
-// everything (Docker's and other firewalls' accept rules look for it).
+// packet". The routing guard steps aside for it, and the host's other firewalls
+// are told to accept it (see Obstacles). Rules that are gone mark nothing, so
+// both fail closed.
 const Mark = 0x10000000
+
+// proven is the bit that means "the sender is who it says", set by the frame
+// rules and taken away by the packet rules, which drop what comes without it.
+const proven = 0x20000000
 
 // FlowLimit is how many connections of one tenant the host tracks at a time.
 const FlowLimit = 4096
@@ -28,7 +30,6 @@ const FlowLimit = 4096
 type Base struct {
 	Table      string     // nft tables; in upper case the prefix of iptables chains
 	Group      uint32     // link group of all bridges and TAPs in this scope
-	Bridges    []string   // names of the bridges there are (for iptables, which cannot match groups everywhere)
 	Gateway    netip.Addr //
 	GatewayMAC net.HardwareAddr
 	Subnet     netip.Prefix // masked

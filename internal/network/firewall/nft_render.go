@@ -96,12 +96,9 @@ func (s *script) frames(b Base) {
 		s.line("add set bridge %s %s { type ifname; size 65536; flags dynamic; counter; }", t, r.set())
 		chain(r.chain(), "", fmt.Sprintf("update @%s { iifname }", r.set()), "drop")
 	}
-	// "ether type" reads the frame as it is on the wire, so a tagged frame is
-	// neither; "ip saddr" alone would match it. As a vmap it also survives
-	// "nft list | nft -f", which drops a plain "ether type ip".
 	chain("ip_from_tenant", "",
 		"ether daddr != "+gw.String()+" goto "+Lateral.chain(),
-		fmt.Sprintf("iifname . ether saddr . ip saddr @ident meta mark set meta mark | 0x%08x accept", Mark),
+		fmt.Sprintf("iifname . ether saddr . ip saddr @ident meta mark set meta mark & 0x%08x | 0x%08x accept", ^uint32(Mark|proven), proven),
 		"goto "+Spoofed.chain())
 	chain("arp_from_tenant", "",
 		"update @arp_rate { iifname limit rate over 20/second burst 40 packets } goto "+ARPRate.chain(),
@@ -112,13 +109,17 @@ func (s *script) frames(b Base) {
 		"arp htype 1 arp ptype 0x0800 arp hlen 6 arp plen 4 arp operation request arp saddr ip 0.0.0.0 "+
 			"iifname . ether saddr . arp daddr ip @ident iifname . arp saddr ether . arp daddr ip @ident accept",
 		"goto "+ARP.chain())
+	// "ether type" reads the frame as it is on the wire, so a tagged frame is
+	// neither; "ip saddr" alone would match it. It stands in a rule of its own,
+	// because nft leaves it out when it lists it beside an "ip saddr".
 	chain("from_tenant", "",
-		"ether type vmap { ip : goto ip_from_tenant, arp : goto arp_from_tenant }",
+		"ether type ip goto ip_from_tenant",
+		"ether type arp goto arp_from_tenant",
 		"goto "+Ethertype.chain())
 	// To a tenant: unicast to its own address, nothing flooded.
 	chain("ip_to_tenant", "", "oifname . ether daddr . ip daddr @ident accept", "drop")
 	chain("arp_to_tenant", "", "oifname . ether daddr . arp daddr ip @ident accept", "drop")
-	chain("to_tenant", "", "ether type vmap { ip : goto ip_to_tenant, arp : goto arp_to_tenant }", "drop")
+	chain("to_tenant", "", "ether type ip goto ip_to_tenant", "ether type arp goto arp_to_tenant", "drop")
 	// Before br_netfilter (0), connection tracking and everybody's DNAT.
 	chain("prerouting", "filter hook prerouting priority -300", "iifgroup "+group+" goto from_tenant")
 	// Nothing is ever switched from or to a tenant's port.
@@ -147,67 +148,59 @@ func (s *script) packets(b Base) {
 		s.line("add set inet %s %s { type ipv4_addr; size 65536; flags dynamic; counter; }", t, r.set())
 		chain(r.chain(), "", fmt.Sprintf("update @%s { %s }", r.set(), who), "drop")
 	}
-	chain("pass", "", fmt.Sprintf("meta mark set meta mark | 0x%08x accept", Mark))
-	chain("open", "", append(each(Private, "ip daddr %s goto "+PrivateNet.chain()), "goto pass")...)
+	unmarked := fmt.Sprintf("meta mark & 0x%08x == 0 drop", Mark)
+	chain("open", "", append(each(Private, "ip daddr %s goto "+PrivateNet.chain()), "accept")...)
 	chain("closed", "", "goto "+Egress.chain())
 
-	// Before connection tracking and everybody's DNAT: what is dropped here
-	// costs nothing, and is judged by the destination that the tenant wrote.
-	raw := []string{
-		"meta nfproto != ipv4 drop",
-		fmt.Sprintf("meta mark & 0x%08x == 0 drop", Mark), // no frame rule vouched for it
-		fmt.Sprintf("meta mark set meta mark & 0x%08x", ^uint32(Mark)),
+	// Before everybody's DNAT: the policy judges the destination that the tenant
+	// wrote. Only the first packet of a connection comes as far as the policy;
+	// cutting connections is part of changing it.
+	fresh := []string{
+		"icmp type redirect goto " + Invalid.chain(),
+		"ct state related accept",
+		"ct state invalid goto " + Invalid.chain(),
 		"ip daddr " + gw + " accept",
 		"ip daddr " + b.Subnet.String() + " goto " + Neighbours.chain(),
 	}
 	if dns != "" {
-		raw = append(raw, dns+" goto pass")
+		fresh = append(fresh, dns+" accept")
 	}
-	raw = append(raw, each(Reserved, "ip daddr %s goto "+Unroutable.chain())...)
-	raw = append(raw, "fib daddr type != unicast goto "+HostAddr.chain())
-	raw = append(raw, each(Private, "ip daddr %s goto private_from_tenant")...)
-	chain("private_from_tenant", "", "ip saddr vmap @egress", "goto "+PrivateNet.chain())
-	chain("raw_from_tenant", "", raw...)
+	fresh = append(fresh, each(Reserved, "ip daddr %s goto "+Unroutable.chain())...)
+	fresh = append(fresh, "fib daddr type != unicast goto "+HostAddr.chain(), "ip saddr vmap @egress", "goto "+Egress.chain())
+	chain("new_from_tenant", "", fresh...)
+	chain("from_tenant", "",
+		fmt.Sprintf("meta mark & 0x%08x == 0 drop", proven), // no frame rule vouches for it
+		fmt.Sprintf("meta mark set meta mark ^ 0x%08x", proven|Mark),
+		"ct state established accept",
+		"goto new_from_tenant")
 
-	input := []string{
-		"icmp type redirect goto " + Invalid.chain(),
-		"ct state established,related goto pass",
-		"ct state invalid goto " + Invalid.chain(),
-		fmt.Sprintf("add @flows { ip saddr ct count over %d } goto %s", FlowLimit, Flows.chain()),
-	}
+	flows := fmt.Sprintf("add @flows { ip saddr ct count over %d } goto %s", FlowLimit, Flows.chain())
+	input := []string{unmarked, "ct state established,related accept", flows}
 	if dns != "" {
-		input = append(input, dns+" goto pass") // a server that is this host
+		input = append(input, dns+" accept") // a server that is this host
 	}
 	input = append(input, "ip daddr != "+gw+" goto "+HostAddr.chain())
 	switch {
 	case b.Open:
-		input = append(input, "goto pass")
+		input = append(input, "accept")
 	case len(b.Services) > 0:
-		input = append(input, "meta l4proto . th dport "+services(b.Services)+" goto pass")
+		input = append(input, "meta l4proto . th dport "+services(b.Services)+" accept")
 	}
-	input = append(input,
-		"icmp type echo-request update @echo_rate { ip saddr limit rate 100/second burst 100 packets } goto pass",
-		"goto "+GatewayNo.chain())
-	chain("input_from_tenant", "", input...)
-
-	forward := []string{
-		"oifgroup " + group + " goto " + Neighbours.chain(),
-		"icmp type redirect goto " + Invalid.chain(),
-		"ct status dnat goto " + Published.chain(),
-		"ct state established,related goto pass",
-		"ct state invalid goto " + Invalid.chain(),
-		fmt.Sprintf("add @flows { ip saddr ct count over %d } goto %s", FlowLimit, Flows.chain()),
-	}
-	if dns != "" {
-		forward = append(forward, dns+" goto pass")
-	}
-	forward = append(forward, "ip saddr vmap @egress", "goto "+Egress.chain())
-	chain("forward_from_tenant", "", forward...)
+	chain("input_from_tenant", "", append(input,
+		"icmp type echo-request update @echo_rate { ip saddr limit rate 100/second burst 100 packets } accept",
+		"goto "+GatewayNo.chain())...)
+	chain("forward_from_tenant", "",
+		unmarked,
+		"ct state established,related accept",
+		"oifgroup "+group+" goto "+Neighbours.chain(),
+		"ct status dnat goto "+Published.chain(),
+		flows,
+		"accept")
 	chain("forward_to_tenant", "",
-		"ct state established,related goto pass",
+		fmt.Sprintf("ct state established,related meta mark set meta mark | 0x%08x accept", Mark),
 		"goto "+Inbound.chain())
 
-	chain("raw", "filter hook prerouting priority -310", "iifgroup "+group+" goto raw_from_tenant")
+	chain("prerouting", "filter hook prerouting priority -150", "iifgroup "+group+" goto from_tenant")
 	chain("input", "filter hook input priority -10", "iifgroup "+group+" goto input_from_tenant")
 	chain("forward", "filter hook forward priority -10",
 		"iifgroup "+group+" goto forward_from_tenant",
@@ -283,7 +276,7 @@ func allowRules(rules []Rule) []string {
 		case r.Proto != "":
 			match += " meta l4proto " + r.Proto
 		}
-		out = append(out, match+" goto pass")
+		out = append(out, match+" accept")
 	}
 	return append(out, "goto "+Egress.chain())
 }
