@@ -17,6 +17,8 @@ const module = "github.com/auser/mvm/"
 var layers = [][]string{
 	{"cmd/mvm"},
 	{"internal/cli", "internal/limacli"},
+	{"internal/metrics"},
+	{"internal/stats"},
 	{"internal/devvm", "internal/doctor", "internal/lima"},
 	{"internal/lifecycle"},
 	{"internal/supervisor"},

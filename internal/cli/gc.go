@@ -34,12 +34,12 @@ func (a *app) gcCommand() *cobra.Command {
 			for _, i := range items {
 				size := ""
 				if i.Bytes >= 0 {
-					size, total = ", "+bytes(i.Bytes), total+i.Bytes
+					size, total = ", "+byteSize(i.Bytes), total+i.Bytes
 				}
 				fmt.Fprintf(a.Out, "%s %s %s%s\n", verb, i.Kind, i.Name, size)
 			}
 			if err == nil {
-				a.note("%d things, %s", len(items), bytes(total))
+				a.note("%d things, %s", len(items), byteSize(total))
 			}
 			return err
 		},
@@ -85,7 +85,7 @@ changes. A build makes it by itself; sync tells beforehand what it will hold.`,
 			for _, w := range s.Warnings {
 				a.note("warning: %s", w)
 			}
-			fmt.Fprintf(a.Out, "%s  %s, %s\n", s.NARHash, bytes(s.Bytes), s.Path)
+			fmt.Fprintf(a.Out, "%s  %s, %s\n", s.NARHash, byteSize(s.Bytes), s.Path)
 			return nil
 		},
 	}

@@ -68,7 +68,7 @@ func (a *app) printNetwork(s network.Status) error {
 		case l.Up:
 			state = "up"
 		}
-		t.row(l.Name, dash(l.Bridge), state, bytes(int64(l.RxBytes)), bytes(int64(l.TxBytes)), drops(s.Drops[l.Name]))
+		t.row(l.Name, dash(l.Bridge), state, byteSize(int64(l.RxBytes)), byteSize(int64(l.TxBytes)), drops(s.Drops[l.Name]))
 	}
 	return a.printTable(t)
 }

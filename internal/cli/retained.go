@@ -39,7 +39,7 @@ func (a *app) retainedList() *cobra.Command {
 			}
 			t := &table{head: []string{"RETAINED", "ON DISK"}}
 			for _, k := range list {
-				t.row(k.Name, bytes(k.Allocated))
+				t.row(k.Name, byteSize(k.Allocated))
 			}
 			return a.printTable(t)
 		},

@@ -95,7 +95,7 @@ func (a *app) printTenants(list []listed, now time.Time) error {
 			uptime = span(time.Duration(s.UptimeSeconds * float64(time.Second)))
 		}
 		if s.Spec.DataMiB > 0 {
-			disk = bytes(s.DiskBytes) + " of " + bytes(int64(s.Spec.DataMiB)<<20)
+			disk = byteSize(s.DiskBytes) + " of " + byteSize(int64(s.Spec.DataMiB)<<20)
 		}
 		t.row(s.ID, string(s.Phase), s.Spec.Profile, dash(s.State.Tier), fmt.Sprint(s.Spec.VCPUs), fmt.Sprintf("%d MiB", s.Spec.MemMiB),
 			dash(s.State.Net.IP), disk, uptime, fmt.Sprint(s.State.Restarts), ago(now, s.Since), reason)

@@ -65,13 +65,13 @@ func (a *app) volumeShow() *cobra.Command {
 			case v.Dirty:
 				state = "in use, or not unmounted cleanly"
 			}
-			fmt.Fprintf(a.Out, "%s\n%s large, %s used in the guest, %s on this host's disk; %s\n", v.Path, bytes(v.Size), bytes(v.Used), bytes(v.Allocated), state)
+			fmt.Fprintf(a.Out, "%s\n%s large, %s used in the guest, %s on this host's disk; %s\n", v.Path, byteSize(v.Size), byteSize(v.Used), byteSize(v.Allocated), state)
 			if len(v.Snapshots) == 0 {
 				return nil
 			}
 			t := &table{head: []string{"SNAPSHOT", "SIZE", "ON DISK", "MADE"}}
 			for _, s := range v.Snapshots {
-				t.row(s.Name, bytes(s.Size), bytes(s.Allocated), ago(time.Now(), s.Time))
+				t.row(s.Name, byteSize(s.Size), byteSize(s.Allocated), ago(time.Now(), s.Time))
 			}
 			return a.printTable(t)
 		}),
@@ -142,7 +142,7 @@ func (a *app) volumeTrim() *cobra.Command {
 		RunE: a.onTenant("trim the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			freed, err := h.TrimVolume(ctx, args[0])
 			if err == nil {
-				fmt.Fprintf(a.Out, "%s given back\n", bytes(freed))
+				fmt.Fprintf(a.Out, "%s given back\n", byteSize(freed))
 			}
 			return err
 		}),

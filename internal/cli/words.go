@@ -39,8 +39,8 @@ func ago(now, t time.Time) string {
 	}
 }
 
-// bytes says a size with three digits or so, in powers of 1024.
-func bytes(n int64) string {
+// byteSize says a size with three digits or so, in powers of 1024.
+func byteSize(n int64) string {
 	if n < 1024 {
 		return fmt.Sprintf("%d B", n)
 	}

@@ -1,0 +1,142 @@
+package metrics
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/auser/mvm/internal/stats"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+func sample() string {
+	var b bytes.Buffer
+	err := Write(&b, Host{Version: "1.0", Tier: "kvm", Drops: map[string]map[string]uint64{"acme": {"spoofed": 3}}}, []stats.Sample{
+		{ID: "acme", Phase: tenant.Running, Running: true, CPU: 1.5, Memory: 1 << 20, NetSent: 42},
+		{ID: "idle", Phase: tenant.Stopped},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return b.String()
+}
+
+// TestFormat holds the page to the rules of Prometheus's text format and
+// naming.
+func TestFormat(t *testing.T) {
+	line := regexp.MustCompile(`^([a-z_]+)(\{([a-z]+="[^"\n]*",?)*\})? [0-9.e+-]+$`)
+	kinds := map[string]string{}
+	helped := map[string]bool{}
+	for text := range strings.Lines(sample()) {
+		text = strings.TrimSuffix(text, "\n")
+		words := strings.Fields(text)
+		switch {
+		case strings.HasPrefix(text, "# HELP "):
+			if helped[words[2]] || !strings.HasSuffix(text, ".") {
+				t.Errorf("help of %s: %q", words[2], text)
+			}
+			helped[words[2]] = true
+		case strings.HasPrefix(text, "# TYPE "):
+			kinds[words[2]] = words[3]
+			if (words[3] == "counter") != strings.HasSuffix(words[2], "_total") {
+				t.Errorf("%s is a %s", words[2], words[3])
+			}
+		default:
+			m := line.FindStringSubmatch(text)
+			if m == nil {
+				t.Errorf("not a sample: %q", text)
+			} else if kinds[m[1]] == "" {
+				t.Errorf("%s comes before its type", m[1])
+			}
+		}
+	}
+}
+
+func TestContent(t *testing.T) {
+	page := sample()
+	for _, want := range []string{
+		`mvm_tenants{phase="running"} 1`, `mvm_tenants{phase="failed"} 0`, `mvm_tenant_up{tenant="idle"} 0`,
+		`mvm_tenant_cpu_seconds_total{tenant="acme"} 1.5`, `mvm_tenant_network_transmit_bytes_total{tenant="acme"} 42`,
+		`mvm_tenant_dropped_packets_total{tenant="acme",reason="spoofed"} 3`,
+	} {
+		if !strings.Contains(page, want+"\n") {
+			t.Errorf("no %s", want)
+		}
+	}
+	if strings.Contains(page, `cpu_seconds_total{tenant="idle"}`) {
+		t.Error("a tenant that does not run has CPU time")
+	}
+}
+
+func TestServe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.sock")
+	for range 2 { // the second finds the first one's socket
+		l, err := Listen("unix:" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+		if _, err := Listen("unix:" + path); err == nil {
+			t.Error("two listen on one socket")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() {
+			ended <- Serve(ctx, l, func(_ context.Context, w io.Writer) error { _, err := io.WriteString(w, sample()); return err })
+		}()
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		}}}
+		resp, err := client.Get("http://mvm/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(body) != sample() || resp.StatusCode != http.StatusOK {
+			t.Errorf("%d, %v", resp.StatusCode, err)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestListenIsLocal(t *testing.T) {
+	for _, where := range []string{"0.0.0.0:9100", ":9100", "10.0.0.1:9100", "9100"} {
+		if l, err := Listen(where); err == nil {
+			l.Close()
+			t.Errorf("listens on %s", where)
+		}
+	}
+}
+
+// TestDashboard asks that the dashboard shows what there is.
+func TestDashboard(t *testing.T) {
+	data, err := os.ReadFile("../../docs/grafana.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := sample()
+	names := regexp.MustCompile(`mvm_[a-z_]+`).FindAllString(string(data), -1)
+	if len(names) < 5 {
+		t.Errorf("the dashboard shows %v", names)
+	}
+	for _, name := range names {
+		if !strings.Contains(page, "# TYPE "+name+" ") {
+			t.Errorf("the dashboard shows %s, which there is not", name)
+		}
+	}
+}
