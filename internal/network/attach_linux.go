@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/auser/mvm/internal/network/firewall"
 	"github.com/auser/mvm/internal/undo"
@@ -110,25 +111,30 @@ func Detach(ctx context.Context, cfg Config, ep Endpoint) error {
 	return nil
 }
 
+// detach removes links and rules at the same time: each takes the kernel a
+// while, and a port without rules passes nothing.
 func (c Config) detach(ctx context.Context, ep Endpoint) error {
 	l, err := openLinks(c)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	if _, err := l.disconnect(ep); err != nil {
-		return err // the rules stay as long as the TAP does
-	}
 	base, err := c.base()
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, backend := range c.backends() {
-		if err := backend.Remove(ctx, base, ep.tenant()); err != nil {
-			errs = append(errs, fmt.Errorf("cannot remove the firewall rules: %w", err))
-		}
+	backends := c.backends()
+	errs := make([]error, 1+len(backends))
+	var wait sync.WaitGroup
+	wait.Go(func() { errs[0] = l.disconnect(ep) })
+	for i, backend := range backends {
+		wait.Go(func() {
+			if err := backend.Remove(ctx, base, ep.tenant()); err != nil {
+				errs[1+i] = fmt.Errorf("cannot remove the firewall rules: %w", err)
+			}
+		})
 	}
+	wait.Wait()
 	if err := cutAllFlows(ep.IP); err != nil {
 		errs = append(errs, fmt.Errorf("cannot cut its connections: %w", err))
 	}

@@ -1,11 +1,13 @@
 package network
 
 import (
+	"errors"
 	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
 
+	"github.com/auser/mvm/internal/network/firewall"
 	"github.com/auser/mvm/internal/network/probe"
 )
 
@@ -266,4 +268,40 @@ func TestTwoScopes(t *testing.T) {
 			t.Error("the bridge is still there")
 		}
 	})
+}
+
+// TestOtherVersion: rules of another version of mvm are replaced, be it in
+// place when the next tenant starts, or as a whole.
+func TestOtherVersion(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	newWorld(t)
+	cfg := testConfig("nft")
+	for _, c := range []struct{ other, then string }{
+		{"add chain inet mvm old { type filter hook forward priority -5; policy drop; }", "attach"},
+		{"add chain inet mvm old { type filter hook forward priority -5; policy drop; }", "reconcile"},
+		{"add set inet mvm flows { type ipv6_addr; }", "reconcile"},
+		{"add chain bridge mvm old; add chain inet mvm base_0123456789abcdef", "attach"},
+	} {
+		load(t, "add table inet mvm\nadd table bridge mvm\n"+strings.ReplaceAll(c.other, "; add", "\nadd"))
+		ep := endpoint(cfg, 0, Policy{Mode: Open})
+		var err error
+		if c.then == "attach" {
+			_, err = Attach(t.Context(), cfg, ep)
+		} else {
+			_, err = Reconcile(t.Context(), cfg, []Endpoint{ep})
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", c.other, err)
+		}
+		clean(t, cfg, ep)
+		if _, err := CleanUp(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load(t, "add table inet mvm\nadd set inet mvm flows { type ipv6_addr; }")
+	if _, err := Attach(t.Context(), cfg, endpoint(cfg, 0, Policy{Mode: Open})); !errors.Is(err, firewall.ErrOtherVersion) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -26,14 +26,17 @@ type Status struct {
 
 // Link is a bridge or a TAP.
 type Link struct {
-	Name   string           `json:"name"`
-	Bridge string           `json:"bridge,omitempty"` // of a TAP
-	MAC    net.HardwareAddr `json:"-"`
-	UID    int              `json:"uid,omitempty"` // of a TAP
-	Up     bool             `json:"up"`
-	InUse  bool             `json:"in_use"` // of a TAP: a VMM holds it
-	// Bytes and packets as the host sees them: received from the tenants.
-	RxBytes, TxBytes, RxPackets, TxPackets uint64
+	Name   string `json:"name"`
+	Bridge string `json:"bridge,omitempty"` // of a TAP
+	MAC    string `json:"mac"`
+	UID    int    `json:"uid,omitempty"` // of a TAP: who may open it
+	Up     bool   `json:"up"`
+	InUse  bool   `json:"in_use"` // a TAP that a VMM holds, a bridge with such a TAP
+	// As the host sees them: received is what the tenants sent.
+	RxBytes   uint64 `json:"rx_bytes"`
+	RxPackets uint64 `json:"rx_packets"`
+	TxBytes   uint64 `json:"tx_bytes"`
+	TxPackets uint64 `json:"tx_packets"`
 }
 
 // Show observes the tenants' network.
@@ -94,7 +97,7 @@ func show(ctx context.Context, cfg Config) (s Status, err error) {
 
 func linkStatus(link netlink.Link) Link {
 	a := link.Attrs()
-	out := Link{Name: a.Name, MAC: a.HardwareAddr, Up: a.Flags&net.FlagUp != 0, InUse: a.OperState == netlink.OperUp}
+	out := Link{Name: a.Name, MAC: a.HardwareAddr.String(), Up: a.Flags&net.FlagUp != 0, InUse: a.OperState == netlink.OperUp}
 	if tun, ok := link.(*netlink.Tuntap); ok {
 		out.UID = int(tun.Owner)
 	}

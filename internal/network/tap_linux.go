@@ -136,31 +136,30 @@ func (l *links) tenantRoute(bridge netlink.Link, ip netip.Addr) *netlink.Route {
 }
 
 // disconnect removes the TAP and the entries that do not go with it.
-func (l *links) disconnect(ep Endpoint) (removed bool, err error) {
+func (l *links) disconnect(ep Endpoint) error {
 	link, err := l.link(ep.TAP)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if link != nil && l.checkOwnTAP(link) == nil {
 		if err := l.LinkDel(link); err != nil && !gone(err) {
-			return false, fmt.Errorf("cannot remove tap %s: %w", ep.TAP, err)
+			return fmt.Errorf("cannot remove tap %s: %w", ep.TAP, err)
 		}
-		removed = true
 	}
 	bridge, err := l.link(l.cfg.BridgeOf(ep.IP))
 	if err != nil || bridge == nil || !l.owns(bridge) {
-		return removed, err
+		return err
 	}
 	neigh := &netlink.Neigh{Family: unix.AF_INET, LinkIndex: bridge.Attrs().Index, IP: ep.IP.AsSlice()}
 	if err := l.NeighDel(neigh); err != nil && !gone(err) {
-		return removed, fmt.Errorf("cannot remove the neighbour entry of %s: %w", ep.IP, err)
+		return fmt.Errorf("cannot remove the neighbour entry of %s: %w", ep.IP, err)
 	}
 	if route := l.tenantRoute(bridge, ep.IP); route != nil {
 		if err := l.RouteDel(route); err != nil && !gone(err) {
-			return removed, fmt.Errorf("cannot remove the route to %s: %w", ep.IP, err)
+			return fmt.Errorf("cannot remove the route to %s: %w", ep.IP, err)
 		}
 	}
-	return removed, nil
+	return nil
 }
 
 // gone says that what was to be removed is not there any more.

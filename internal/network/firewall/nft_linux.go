@@ -24,8 +24,12 @@ func (NFT) apply(ctx context.Context, script string, flags ...string) error {
 
 // Check has the kernel try the rules without keeping them.
 func (n NFT) Check(ctx context.Context, b Base) error {
-	return n.apply(ctx, b.base(), "--check")
+	return n.apply(ctx, b.clear()+b.base(), "--check")
 }
+
+// ErrOtherVersion says that the tables hold rules that can't be changed in
+// place. Replacing everything does away with them.
+var ErrOtherVersion = errors.New("the firewall rules are those of another version of mvm; reconciling replaces them")
 
 // Add is one transaction in the usual case, in which the base rules stand and
 // the tenant is new or unchanged.
@@ -34,35 +38,39 @@ func (n NFT) Add(ctx context.Context, b Base, t Tenant) error {
 		return nil
 	}
 	// Other base rules, or none, or another policy of the tenant.
-	base := b.base() + b.stampOver(n.stamps(ctx, b))
+	frames, packets, err := n.list(ctx, b)
+	if err != nil {
+		return err
+	}
+	base := b.base() + b.leftovers("bridge", frames) + b.leftovers("inet", packets) + b.addStamp()
 	if n.apply(ctx, base+b.tenantAdd(t, false)) == nil {
 		return nil
 	}
-	return n.apply(ctx, base+b.tenantAdd(t, true))
+	err = n.apply(ctx, base+b.tenantAdd(t, true))
+	if err != nil && len(packets.objects) > 0 && !slices.Contains(packets.chains(), b.stamp()) {
+		err = fmt.Errorf("%w: %w", ErrOtherVersion, err)
+	}
+	return err
 }
 
 // assert fails a transaction where other base rules stand than b's.
 func (b Base) assert() string { return fmt.Sprintf("flush chain inet %s %s\n", b.Table, b.stamp()) }
 
-// stampOver replaces the stamps that were found by b's.
-func (b Base) stampOver(found []string) string {
+func (b Base) addStamp() string { return fmt.Sprintf("add chain inet %s %s\n", b.Table, b.stamp()) }
+
+// leftovers renders the removal of chains that are neither the base rules' nor
+// a tenant's.
+func (b Base) leftovers(family string, there *table) string {
 	var s script
-	for _, name := range found {
-		if name != b.stamp() {
-			s.line("delete chain inet %s %s", b.Table, name)
+	base := b.base()
+	for _, name := range there.chains() {
+		head := fmt.Sprintf("add chain %s %s %s", family, b.Table, name)
+		if !strings.Contains(base, head+"\n") && !strings.Contains(base, head+" {") && !strings.HasPrefix(name, allowPrefix) && name != b.stamp() {
+			s.line("flush chain %s %s %s", family, b.Table, name)
+			s.line("delete chain %s %s %s", family, b.Table, name)
 		}
 	}
-	s.line("add chain inet %s %s", b.Table, b.stamp())
 	return s.String()
-}
-
-// stamps are the names of the stamp chains there are, usually one or none.
-func (n NFT) stamps(ctx context.Context, b Base) []string {
-	_, packets, err := n.list(ctx, b)
-	if err != nil {
-		return nil // the transaction that follows says why
-	}
-	return slices.DeleteFunc(packets.chains(), func(name string) bool { return !strings.HasPrefix(name, stampPrefix) })
 }
 
 // Remove takes the tenant out, with its counters.
@@ -90,40 +98,38 @@ func absent(err error) bool {
 // out of force, not even for a packet under way. Only tables that these rules
 // do not fit into, such as another version's, are made anew.
 func (n NFT) Replace(ctx context.Context, b Base, tenants []Tenant) error {
-	_, packets, err := n.list(ctx, b)
+	frames, packets, err := n.list(ctx, b)
 	if err != nil {
 		return err
 	}
-	if n.apply(ctx, b.replacement(packets.chains(), tenants)) == nil {
+	if n.apply(ctx, b.replacement(frames, packets, tenants)) == nil {
 		diffs, err := n.Diff(ctx, b, tenants)
 		if err != nil || !slices.ContainsFunc(diffs, Difference.Base) {
 			return err
 		}
 	}
-	return n.apply(ctx, b.clear()+b.replacement(nil, tenants))
+	return n.apply(ctx, b.clear()+b.replacement(&table{}, &table{}, tenants))
 }
 
-// replacement renders everything; present are the chains there are, of which
-// those that are no longer needed go.
-func (b Base) replacement(present []string, tenants []Tenant) string {
+// replacement renders everything, given what is there.
+func (b Base) replacement(frames, packets *table, tenants []Tenant) string {
 	var s script
 	s.WriteString(b.base())
 	s.line("flush map inet %s egress", b.Table)
 	s.line("flush set bridge %s ident", b.Table)
-	wanted := map[string]bool{b.stamp(): true}
+	wanted := map[string]bool{}
 	for _, t := range tenants {
-		if t.Policy.Mode == Allow {
-			wanted[allowChain(t.IP)] = true
-		}
+		wanted[allowChain(t.IP)] = t.Policy.Mode == Allow
 		s.WriteString(b.tenantAdd(t, false))
 	}
-	for _, name := range present {
-		mine := strings.HasPrefix(name, stampPrefix) || strings.HasPrefix(name, allowPrefix)
-		if mine && !wanted[name] {
+	for _, name := range packets.chains() {
+		if strings.HasPrefix(name, allowPrefix) && !wanted[name] {
 			s.dropChain(b.Table, name)
 		}
 	}
-	s.line("add chain inet %s %s", b.Table, b.stamp())
+	s.WriteString(b.leftovers("bridge", frames))
+	s.WriteString(b.leftovers("inet", packets))
+	s.WriteString(b.addStamp())
 	return s.String()
 }
 

@@ -48,7 +48,7 @@ func (n NFT) Present(ctx context.Context, b Base) (bool, error) {
 // rules are loaded in a network namespace that ends with the call.
 func (n NFT) expected(ctx context.Context, b Base, tenants []Tenant) (frames, packets *table, err error) {
 	err = inOwnNamespace(func() error {
-		if err := n.apply(ctx, b.replacement(nil, tenants)); err != nil {
+		if err := n.apply(ctx, b.replacement(&table{}, &table{}, tenants)); err != nil {
 			return err
 		}
 		frames, packets, err = n.list(ctx, b)

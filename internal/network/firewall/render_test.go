@@ -57,7 +57,15 @@ func TestNFTGolden(t *testing.T) {
 	golden(t, "nft-add-allow.nft", testBase.assert()+testBase.tenantAdd(beta, false))
 	golden(t, "nft-change-to-none.nft", testBase.tenantAdd(gone, true))
 	golden(t, "nft-remove.nft", strings.Join(testBase.tenantRemove(beta), ""))
-	golden(t, "nft-replace.nft", strings.TrimPrefix(testBase.replacement([]string{"open", "base_0123", "allow_10_50_0_99", "allow_10_50_0_11"}, []Tenant{acme, beta}), testBase.base()))
+	golden(t, "nft-replace.nft", strings.TrimPrefix(testBase.replacement(&table{}, chains("open", "base_0123", "allow_10_50_0_99", "allow_10_50_0_11", "of_another_version"), []Tenant{acme, beta}), testBase.base()))
+}
+
+func chains(names ...string) *table {
+	t := &table{objects: map[string]string{}}
+	for _, n := range names {
+		t.objects["chain "+n] = ""
+	}
+	return t
 }
 
 func TestIPTablesGolden(t *testing.T) {
