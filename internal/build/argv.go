@@ -134,11 +134,11 @@ func versionArgs(engine string) []string {
 	return []string{"version", "--format", "{{.Server.Version}} {{.Server.KernelVersion}}"}
 }
 
-// listArgs lists the names and tenants of this root's containers, running or
-// not, one "name<TAB>tenant" a line.
+// listArgs lists the names of this root's containers, running or not. They
+// tell the tenants; how labels are printed differs between engines.
 func listArgs(scope string) []string {
 	return []string{"ps", "--all", "--no-trunc", "--filter", "label=" + labelScope + "=" + scopeLabel(scope),
-		"--format", "{{.Names}}\t{{.Label \"" + labelTenant + "\"}}"}
+		"--format", "{{.Names}}"}
 }
 
 func removeArgs(name string) []string { return []string{"rm", "--force", name} }

@@ -314,8 +314,8 @@ func (b *builder) outFolder() (string, error) {
 	return out, nil
 }
 
-// runContainer runs the build. A first one finds its store unprepared, and one
-// after a kill finds its name taken: both are put right and tried once more.
+// runContainer runs the build. One that finds its store half prepared is tried
+// again with a new one.
 func (b *builder) runContainer(ctx context.Context, out string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.req.Limits.Timeout, errTimeLimit)
 	defer cancel()
@@ -323,24 +323,14 @@ func (b *builder) runContainer(ctx context.Context, out string) error {
 		return err
 	}
 	b.log.enter(PhaseContainer, b.image.Ref)
-	c := b.container(out)
-	for attempt := 0; ; attempt++ {
-		err := engineRun{b.engine, c, b.log}.run(ctx)
-		switch {
-		case err == nil || attempt == 2 || ctx.Err() != nil:
-			return err
-		case run.ExitCode(err) == exitUnprepared:
-			if err := b.prepareStore(ctx); err != nil {
-				return err
-			}
-		case nameTaken(err):
-			if err := removeContainer(ctx, b.engine, c.name); err != nil {
-				return err
-			}
-		default:
-			return err
-		}
+	err := engineRun{b.engine, b.container(out), b.log}.run(ctx)
+	if run.ExitCode(err) != exitUnprepared || ctx.Err() != nil {
+		return err
 	}
+	if err := b.prepareStore(ctx); err != nil {
+		return err
+	}
+	return engineRun{b.engine, b.container(out), b.log}.run(ctx)
 }
 
 // makeRoom removes what killed builds left, and prepares a store where there
@@ -350,7 +340,7 @@ func (b *builder) makeRoom(ctx context.Context) error {
 	fresh := b.req.FreshStore
 	var both errgroup.Group
 	both.Go(func() (err error) {
-		swept, err = SweepContainers(ctx, b.engine, b.req.Scope, b.req.BuildDir)
+		swept, err = sweepContainers(ctx, b.engine, b.req.Scope, b.req.BuildDir, b.req.Tenant)
 		return err
 	})
 	both.Go(func() error {
@@ -373,11 +363,6 @@ func (b *builder) makeRoom(ctx context.Context) error {
 }
 
 var errTimeLimit = errors.New("time limit")
-
-func nameTaken(err error) bool {
-	var failed *run.Error
-	return errors.As(err, &failed) && strings.Contains(failed.Stderr, "already in use")
-}
 
 func (b *builder) labels() [][2]string {
 	return [][2]string{

@@ -173,26 +173,33 @@ func removeContainer(ctx context.Context, engine Engine, name string) error {
 // and returns their names. A build that runs holds its tenant's lock in
 // buildDir, which is how the two are told apart.
 func SweepContainers(ctx context.Context, engine Engine, scope, buildDir string) ([]string, error) {
+	return sweepContainers(ctx, engine, scope, buildDir, "")
+}
+
+// sweepContainers takes the container of own, whose lock the caller holds, for
+// one that nobody runs.
+func sweepContainers(ctx context.Context, engine Engine, scope, buildDir, own string) ([]string, error) {
 	out, err := engine.output(ctx, listArgs(scope)...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list build containers: %w", err)
 	}
 	var swept []string
-	for _, line := range strings.Split(out, "\n") {
-		name, tenant, ok := strings.Cut(line, "\t")
-		if !ok || name != containerName(scope, tenant) {
+	for _, name := range strings.Fields(out) {
+		tenant, ok := strings.CutPrefix(name, containerName(scope, ""))
+		if !ok || !labelPattern.MatchString(tenant) {
 			continue
 		}
-		lock, err := tryBuildLock(buildDir, tenant)
-		if err != nil {
-			return swept, err
+		if tenant != own {
+			lock, err := tryBuildLock(buildDir, tenant)
+			if err != nil {
+				return swept, err
+			}
+			if lock == nil {
+				continue
+			}
+			defer lock.Close()
 		}
-		if lock == nil {
-			continue
-		}
-		err = removeContainer(ctx, engine, name)
-		lock.Close()
-		if err != nil {
+		if err := removeContainer(ctx, engine, name); err != nil {
 			return swept, err
 		}
 		swept = append(swept, name)

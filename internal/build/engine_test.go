@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -427,4 +428,69 @@ func TestGCOfStores(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSweep leaves containers as an engine that crashed would: one of a build
+// that is gone, one of a build that runs, one of another root.
+func TestSweep(t *testing.T) {
+	for name, start := range engines {
+		t.Run(name, func(t *testing.T) {
+			engine := start(t)
+			req := newRequest(t, engine, writeGuest(t, flakeBody))
+			leave := func(scope, tenant string) string {
+				name := "mvm-build-" + scope + "-" + tenant
+				out, err := exec.Command(engine.Path, "create", "--name="+name, "--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024",
+					"--label=mvm.scope="+scope, "--label=mvm.tenant="+tenant, req.Image, "true").CombinedOutput()
+				if err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				t.Cleanup(func() {
+					if out, err := exec.Command(engine.Path, "rm", "--force", name).CombinedOutput(); err != nil && !strings.Contains(strings.ToLower(string(out)), "no such container") && !strings.Contains(string(out), "no container with") {
+						t.Errorf("%v\n%s", err, out)
+					}
+				})
+				return name
+			}
+			gone, own := leave(req.Scope, "gone"), leave(req.Scope, "acme")
+			leave(req.Scope, "busy")
+			leave(req.Scope+"x", "gone")
+			if err := os.MkdirAll(req.BuildDir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			busy, err := os.Create(filepath.Join(req.BuildDir, "busy.lock"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer busy.Close()
+			if err := syscall.Flock(int(busy.Fd()), syscall.LOCK_EX); err != nil {
+				t.Fatal(err)
+			}
+			swept, err := build.SweepContainers(t.Context(), engine, req.Scope, req.BuildDir)
+			slices.Sort(swept)
+			if want := []string{own, gone}; err != nil || !slices.Equal(swept, want) {
+				t.Errorf("swept %q, %v, want %q", swept, err, want)
+			}
+			// A build clears its own name, which its lock keeps from the sweep.
+			leave(req.Scope, "acme")
+			mustBuild(t, req)
+		})
+	}
+}
+
+// A kill while a store is prepared leaves one that belongs to root.
+func TestHalfPreparedStore(t *testing.T) {
+	engine := enginetest.Docker(t)
+	req := newRequest(t, engine, writeGuest(t, flakeBody))
+	mustBuild(t, req)
+	volume, err := exec.Command(engine.Path, "volume", "ls", "--quiet", "--filter", "label=mvm.scope="+req.Scope).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(engine.Path, "run", "--rm", "--network=none", "--volume="+strings.TrimSpace(string(volume))+":/nix", req.Image,
+		"sh", "-euc", "chown 0:0 /nix; rm -rf /nix/store/*").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	req.Force = true
+	mustBuild(t, req)
 }
