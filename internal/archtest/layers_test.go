@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/build", "internal/network", "internal/volume", "internal/vmm", "internal/ssh", "internal/cgroup", "internal/flakecheck"},
 	{"internal/fcconfig", "internal/audit"},
 	{"internal/store"},
-	{"internal/config"},
+	{"internal/config", "internal/fleet"},
 	{"internal/tenant"},
 	{"internal/run", "internal/undo", "internal/proc", "internal/archive", "internal/buildinfo"},
 	{"internal/crash"},

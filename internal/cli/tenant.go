@@ -14,6 +14,8 @@ func (a *app) commands() []*cobra.Command {
 		a.setupCommand(),
 		a.tenantCommand(),
 		a.builderCommand(),
+		a.applyCommand(),
+		a.exportCommand(),
 		a.netCommand(),
 		a.retainedCommand(),
 		a.gcCommand(),

@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/fleet"
+	"github.com/auser/mvm/internal/lifecycle"
+)
+
+func (a *app) applyCommand() *cobra.Command {
+	var (
+		from               string
+		prune, dryRun, yes bool
+		parallel           int
+	)
+	cmd := &cobra.Command{
+		Use:   "apply -f <file>",
+		Short: "Make tenants what a file declares; says what will be done first",
+		Long: `Make tenants what a file declares; says what will be done first.
+
+  version: 1
+  tenants:
+    acme:
+      flake: ./guests      # seen from the file
+      profile: minimal
+      vcpus: 2
+      mem_mib: 512
+      running: true        # build and run it
+
+What is left out has its default. A tenant that fails does not keep the others
+from being done. docs/tenants.schema.json is a schema for editors.`,
+		Example: "  mvm apply -f tenants.yaml --dry-run\n  mvm apply -f tenants.yaml --prune --yes\n  mvm export | mvm apply -f -",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			plans, err := a.planFile(h, from, prune)
+			if err != nil {
+				return fmt.Errorf("cannot apply %s: %w", from, err)
+			}
+			if dryRun && a.json {
+				return a.printJSON(orEmpty(plans))
+			}
+			if len(plans) == 0 {
+				if a.json {
+					return a.printJSON([]lifecycle.Plan{})
+				}
+				fmt.Fprintln(a.Out, "everything is as declared")
+				return nil
+			}
+			if !a.json {
+				a.printPlans(plans)
+			}
+			if dryRun {
+				return nil
+			}
+			if gone := destroyed(plans); len(gone) > 0 {
+				if err := a.confirm("Destroy tenants "+strings.Join(gone, ", "), yes); err != nil {
+					return err
+				}
+			}
+			var results []lifecycle.Plan
+			failed := 0
+			err = h.ApplyFleet(cmd.Context(), plans, parallel, func(p lifecycle.Plan) {
+				results = append(results, p)
+				if p.Error != "" {
+					failed++
+				}
+				if !a.json {
+					a.printApplied(p)
+				}
+			})
+			if a.json {
+				if printErr := a.printJSON(results); printErr != nil {
+					return printErr
+				}
+			}
+			if err != nil {
+				return fmt.Errorf("%d of %d tenants could not be made as declared: %w", failed, len(plans), err)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&from, "file", "f", "", "the file; - is standard input")
+	f.BoolVar(&prune, "prune", false, "destroy tenants that the file does not name; their data volumes are kept")
+	f.BoolVar(&dryRun, "dry-run", false, "say what would be done, do nothing")
+	f.IntVar(&parallel, "parallel", 4, "how many tenants to work on at once")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask before destroying")
+	a.jsonFlag(cmd)
+	if err := cmd.MarkFlagRequired("file"); err != nil {
+		panic(err) // the flag was defined above
+	}
+	return cmd
+}
+
+func (a *app) planFile(h *lifecycle.Host, from string, prune bool) ([]lifecycle.Plan, error) {
+	data, err := a.readInput(from)
+	if err != nil {
+		return nil, err
+	}
+	wishes, err := fleet.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	if from != "-" {
+		if dir, err = filepath.Abs(filepath.Dir(from)); err != nil {
+			return nil, err
+		}
+	}
+	return h.PlanFleet(wishes, dir, prune)
+}
+
+func destroyed(plans []lifecycle.Plan) []string {
+	var ids []string
+	for _, p := range plans {
+		if p.Steps[0] == "destroy" {
+			ids = append(ids, p.Tenant)
+		}
+	}
+	return ids
+}
+
+func (a *app) printPlans(plans []lifecycle.Plan) {
+	for _, p := range plans {
+		sign, color := "~", yellow
+		switch p.Steps[0] {
+		case "create":
+			sign, color = "+", green
+		case "destroy":
+			sign, color = "-", red
+		}
+		fmt.Fprintln(a.Out, a.paint(color, fmt.Sprintf("%s %s: %s", sign, p.Tenant, strings.Join(p.Steps, ", "))))
+		for _, d := range p.Diff {
+			fmt.Fprintf(a.Out, "    %s\n", d)
+		}
+	}
+}
+
+func (a *app) printApplied(p lifecycle.Plan) {
+	if p.Error != "" {
+		fmt.Fprintf(a.Out, "tenant %s: failed: %s\n", p.Tenant, p.Error)
+		return
+	}
+	fmt.Fprintf(a.Out, "tenant %s: done\n", p.Tenant)
+	for _, l := range p.Later {
+		fmt.Fprintf(a.Out, "    %s\n", l)
+	}
+}
+
+func (a *app) exportCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "export [id]…",
+		Short:   "Print the file from which mvm apply makes these tenants, or all",
+		Example: "  mvm export > tenants.yaml\n  mvm export acme web",
+		RunE: func(_ *cobra.Command, args []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			wishes, err := h.Fleet(args)
+			if err != nil {
+				return err
+			}
+			data, err := fleet.Encode(wishes)
+			if err != nil {
+				return err
+			}
+			_, err = a.Out.Write(data)
+			return err
+		},
+	}
+}

@@ -1,0 +1,110 @@
+// Package fleet is the file that declares many tenants: what mvm apply reads
+// and mvm export writes.
+//
+// It parses strictly and validates. What is done about it is lifecycle's
+// business.
+package fleet
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// Wish is what one tenant should be.
+type Wish struct {
+	Spec    tenant.Spec
+	Running *bool // nil: as it is
+}
+
+// file is the YAML.
+type file struct {
+	Version int              `yaml:"version"`
+	Tenants map[string]*item `yaml:"tenants"`
+}
+
+// item is one tenant; what is left out has its default.
+type item struct {
+	Flake   string `yaml:"flake,omitempty"`
+	Profile string `yaml:"profile,omitempty"`
+	VCPUs   int    `yaml:"vcpus,omitempty"`
+	MemMiB  int    `yaml:"mem_mib,omitempty"`
+	DataMiB int    `yaml:"data_mib,omitempty"`
+	Egress  string `yaml:"egress,omitempty"`
+	Restart string `yaml:"restart,omitempty"`
+	Running *bool  `yaml:"running,omitempty"`
+}
+
+// version is that of the file's format.
+const version = 1
+
+// Parse reads a file and validates every tenant in it. They come sorted by id.
+func Parse(data []byte) ([]Wish, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	var f file
+	if err := dec.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
+		return nil, &tenant.InputError{Msg: words.Replace(err.Error()), Hint: hint}
+	}
+	if err := dec.Decode(&file{}); !errors.Is(err, io.EOF) {
+		return nil, &tenant.InputError{Msg: "there is more than one document", Hint: hint}
+	}
+	if f.Version != version {
+		return nil, &tenant.InputError{Msg: fmt.Sprintf("version %d is not known", f.Version), Hint: "begin with version: 1"}
+	}
+	wishes := make([]Wish, 0, len(f.Tenants))
+	for _, id := range slices.Sorted(maps.Keys(f.Tenants)) {
+		w := f.Tenants[id].wish(id)
+		if err := w.Spec.Validate(); err != nil {
+			var input *tenant.InputError
+			if errors.As(err, &input) {
+				return nil, &tenant.InputError{Msg: fmt.Sprintf("tenant %s: %s", id, input.Msg), Hint: input.Hint}
+			}
+			return nil, err
+		}
+		wishes = append(wishes, w)
+	}
+	return wishes, nil
+}
+
+// words makes the decoder's errors speak of the file, not of the code.
+var words = strings.NewReplacer("yaml: unmarshal errors:\n  ", "", " in type fleet.item", "", " in type fleet.file", "", "yaml: ", "")
+
+const hint = "docs/tenants.schema.json says what the file may hold; mvm export writes one"
+
+func (i *item) wish(id string) Wish {
+	if i == nil { // "acme:" alone is a tenant with all defaults
+		i = &item{}
+	}
+	w := Wish{
+		Spec: tenant.Spec{
+			TenantID: id, FlakeRef: i.Flake, Profile: i.Profile, VCPUs: i.VCPUs, MemMiB: i.MemMiB,
+			DataMiB: i.DataMiB, Egress: i.Egress, Restart: i.Restart,
+		},
+		Running: i.Running,
+	}
+	w.Spec.Defaults()
+	return w
+}
+
+// Encode writes the file that Parse reads.
+func Encode(wishes []Wish) ([]byte, error) {
+	f := file{Version: version, Tenants: map[string]*item{}}
+	for _, w := range wishes {
+		s := w.Spec
+		f.Tenants[s.TenantID] = &item{s.FlakeRef, s.Profile, s.VCPUs, s.MemMiB, s.DataMiB, s.Egress, s.Restart, w.Running}
+	}
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	err := errors.Join(enc.Encode(f), enc.Close())
+	return b.Bytes(), err
+}

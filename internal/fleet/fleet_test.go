@@ -1,0 +1,103 @@
+package fleet
+
+import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/auser/mvm/internal/tenant"
+)
+
+func TestRoundTrip(t *testing.T) {
+	yes := true
+	wishes := []Wish{
+		{Spec: tenant.Spec{TenantID: "acme", FlakeRef: "/f", VCPUs: 2, Egress: "allow:198.51.100.0/24:tcp/443", Restart: "no"}, Running: &yes},
+		{Spec: tenant.Spec{TenantID: "web", FlakeRef: "github:o/r"}},
+	}
+	for i := range wishes {
+		wishes[i].Spec.Defaults()
+	}
+	data, err := Encode(wishes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := Parse(data)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, data)
+	}
+	if diff := cmp.Diff(wishes, back, cmp.AllowUnexported(), cmp.Comparer(func(a, b tenant.Spec) bool { return reflect.DeepEqual(a, b) })); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDefaultsAndYAMLsOwnBooleans(t *testing.T) {
+	wishes, err := Parse([]byte("version: 1\ntenants:\n  a:\n  b: {restart: no}\n"))
+	if err != nil || len(wishes) != 2 || wishes[0].Spec.MemMiB != tenant.DefaultMemMiB || wishes[1].Spec.Restart != "no" || wishes[0].Running != nil {
+		t.Errorf("%+v, %v", wishes, err)
+	}
+}
+
+func TestStrict(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                           "version 0",
+		"version: 2":                                 "version 2",
+		"version: 1\ntenant: {}":                     "field tenant not found",
+		"version: 1\n---\nx: 1":                      "more than one document",
+		"version: 1\ntenants: [a]":                   "cannot unmarshal",
+		"version: 1\ntenants: {a: {vcpu: 2}}":        "field vcpu not found",
+		"version: 1\ntenants: {a: {vcpus: 99}}":      "tenant a: 99 vCPUs",
+		"version: 1\ntenants: {A: {}}":               `tenant A: "A" is no tenant id`,
+		"version: 1\ntenants:\n  a: {}\n  a: {}":     "already defined",
+		"version: 1\ntenants: {a: {egress: closed}}": "no egress policy",
+	} {
+		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// TestSchema holds docs/tenants.schema.json to the code.
+func TestSchema(t *testing.T) {
+	data, err := os.ReadFile("../../docs/tenants.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct {
+		Defs struct {
+			Tenant struct {
+				Properties map[string]struct {
+					Default any
+					Maximum float64
+				}
+				AdditionalProperties bool
+			}
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal(data, &schema); err != nil {
+		t.Fatal(err)
+	}
+	props := schema.Defs.Tenant.Properties
+	var fields []string
+	for f := range reflect.TypeFor[item]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		fields = append(fields, name)
+	}
+	for name := range props {
+		if !slices.Contains(fields, name) {
+			t.Errorf("the schema has %s, the code has not", name)
+		}
+	}
+	for _, name := range fields {
+		if _, ok := props[name]; !ok {
+			t.Errorf("the code has %s, the schema has not", name)
+		}
+	}
+	if props["mem_mib"].Default != float64(tenant.DefaultMemMiB) || props["vcpus"].Maximum != tenant.MaxVCPUs || schema.Defs.Tenant.AdditionalProperties {
+		t.Errorf("defaults or limits differ: %+v", props)
+	}
+}
