@@ -95,9 +95,7 @@ from being done. docs/tenants.schema.json is a schema for editors.`,
 	f.IntVar(&parallel, "parallel", 4, "how many tenants to work on at once")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask before destroying")
 	a.jsonFlag(cmd)
-	if err := cmd.MarkFlagRequired("file"); err != nil {
-		panic(err) // the flag was defined above
-	}
+	requireFlag(cmd, "file", "mvm apply -f tenants.yaml")
 	return cmd
 }
 

@@ -151,9 +151,7 @@ engine and no network. So the two can run in different places.`,
 	}
 	cmd.Flags().StringVar(&dir, "to", "", "folder for the archive")
 	cmd.Flags().BoolVar(&update, "update", false, "make it anew from today's packages")
-	if err := cmd.MarkFlagRequired("to"); err != nil {
-		panic(err) // the flag was defined two lines above
-	}
+	requireFlag(cmd, "to", "mvm builder fetch --to ./builder")
 	return cmd
 }
 

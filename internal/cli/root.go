@@ -107,6 +107,17 @@ func exactArgs(n int, usage string) cobra.PositionalArgs {
 	}
 }
 
+// requireFlag makes a command fail without the flag, as wrong usage.
+func requireFlag(cmd *cobra.Command, name, example string) {
+	check := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if !cmd.Flags().Changed(name) {
+			return &usageError{msg: fmt.Sprintf("%s needs --%s", cmd.CommandPath(), name), hint: example}
+		}
+		return check(cmd, args)
+	}
+}
+
 // group is a command that only holds others. Without a verb it prints its
 // help; with one that does not exist it says so, with near misses.
 func group(cmd *cobra.Command) *cobra.Command {
