@@ -28,7 +28,7 @@ type Guest struct {
 const CacheEnv = "MVM_TEST_CACHE"
 
 // guestVersion changes when the initrd does.
-const guestVersion = "5"
+const guestVersion = "6"
 
 // modules are loaded in this order; virtio before virtio_ring fails.
 var modules = []string{
@@ -297,8 +297,8 @@ memory)
 	;;
 disk)
 	n=0
-	while [ $n -lt 80 ]; do
-		while :; do dd if=/dev/vda of=/dev/null bs=4096 skip=$((n*25)) count=25 iflag=direct 2>/dev/null; done &
+	while [ $n -lt 40 ]; do
+		while :; do dd if=/dev/vda of=/dev/null bs=4096 count=2048 iflag=direct 2>/dev/null; done &
 		n=$((n+1))
 	done
 	;;
