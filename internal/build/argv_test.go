@@ -39,7 +39,7 @@ func testBuilder(engine string) *builder {
 		},
 		ref:      flakeRef{local: true},
 		engine:   Engine{Name: engine},
-		image:    Image{ID: "sha256:0123456789abcdef"},
+		image:    Image{Ref: "mvm-builder:0123456789ab", ID: "sha256:0123456789abcdef"},
 		snapshot: Snapshot{Path: "/var/lib/mvm/src/cafe", FlakeDir: "nix"},
 	}
 }

@@ -317,7 +317,7 @@ func (b *builder) outFolder() (string, error) {
 // runContainer runs the build. One that finds its store half prepared is tried
 // again with a new one.
 func (b *builder) runContainer(ctx context.Context, out string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, b.req.Limits.Timeout, errTimeLimit)
+	ctx, cancel := context.WithTimeout(ctx, b.req.Limits.Timeout)
 	defer cancel()
 	if err := b.makeRoom(ctx); err != nil {
 		return err
@@ -362,8 +362,6 @@ func (b *builder) makeRoom(ctx context.Context) error {
 	return nil
 }
 
-var errTimeLimit = errors.New("time limit")
-
 func (b *builder) labels() [][2]string {
 	return [][2]string{
 		{labelScope, scopeLabel(b.req.Scope)}, {labelTenant, b.req.Tenant}, {labelImage, b.image.ID},
@@ -392,7 +390,7 @@ func (b *builder) container(out string) container {
 	return container{
 		name:   containerName(b.req.Scope, b.req.Tenant),
 		labels: b.labels(),
-		image:  b.image.ID,
+		image:  b.engine.imageName(b.image),
 		user:   buildUID,
 		mounts: mounts,
 		env: [][2]string{
@@ -444,7 +442,7 @@ func (b *builder) preparation() container {
 	return container{
 		name:   containerName(b.req.Scope, b.req.Tenant),
 		labels: b.labels(),
-		image:  b.image.ID,
+		image:  b.engine.imageName(b.image),
 		mounts: []mount{b.store()},
 		env:    [][2]string{{"PATH", searchPath}},
 		limits: b.req.Limits, nofile: nofile, nproc: nproc,

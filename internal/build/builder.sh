@@ -51,6 +51,7 @@ lock() {
 
 evaluate() {
     nix eval --raw --no-write-lock-file "$ref#$attr" --apply "$pick" >/out/plan && return
+    [ $? -ne 137 ] || { say fail killed; return 1; }
     nix eval --json --no-write-lock-file "$ref#packages" --apply builtins.attrNames >/out/systems.json 2>/dev/null || :
     say fail evaluate
     return 1
@@ -58,7 +59,8 @@ evaluate() {
 
 build() {
     export HOME=/nix/var/mvm/home TMPDIR=/nix/var/mvm/tmp
-    rm -rf "$TMPDIR"
+    # What a build left that was killed may be closed even to its owner.
+    [ ! -e "$TMPDIR" ] || { chmod -R u+rwX "$TMPDIR" && rm -rf "$TMPDIR"; }
     mkdir -p "$HOME" "$TMPDIR"
     printf %s "$registry" >/tmp/registry.json
 
@@ -77,14 +79,6 @@ build() {
     say phase build
     store --realise --add-root /nix/var/mvm/result $drvs >/dev/null
 
-    # Builders share a user with the store. One that changed another's output
-    # is found out here: what is copied below has the hash that Nix recorded.
-    store --verify-path $paths &
-    verify=$!
-    { nix path-info --json --json-format 1 --closure-size $paths 2>/dev/null ||
-        nix path-info --json --closure-size $paths; } >/out/paths.json &
-    info=$!
-
     if [ "$check" = 1 ]; then
         say phase check
         if ! store --realise --check --keep-failed $drvs >/dev/null; then
@@ -95,7 +89,15 @@ build() {
         fi
     fi
 
+    # Builders share a user with the store. One that changed another's output
+    # is found out here: what is copied has the hash that Nix recorded, now
+    # that no builder runs any more.
     say phase copy
+    store --verify-path $paths &
+    verify=$!
+    { nix path-info --json --json-format 1 --closure-size $paths 2>/dev/null ||
+        nix path-info --json --closure-size $paths; } >/out/paths.json &
+    info=$!
     while read -r drv path name; do take "$path" "$name"; done </tmp/lines
     wait $verify || { say fail modified; return 1; }
     wait $info

@@ -361,7 +361,7 @@ func TestMemoryLimit(t *testing.T) {
 	greedy := strings.Replace(flakeBody, `copy "kernel"`, `run "kernel" "$bb dd if=/dev/zero of=/dev/null bs=900M count=1; echo survived"`, 1)
 	req := newRequest(t, engine, writeGuest(t, greedy))
 	req.Limits.MemMiB = 300
-	wantError(t, req, build.ErrBuild, "Nix could not build")
+	wantError(t, req, build.ErrBuild, "Nix could not build", "the build's limit of 300 MiB")
 	if strings.Contains(readFile(t, req.LogPath), "kernel> survived") {
 		t.Error("a build took more memory than its limit")
 	}

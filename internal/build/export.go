@@ -87,7 +87,7 @@ func exportContainer(req ExportRequest) container {
 	return container{
 		name:   containerName(req.Scope, m.Tenant),
 		labels: [][2]string{{labelScope, scopeLabel(req.Scope)}, {labelTenant, m.Tenant}, {labelImage, m.Builder.ImageID}},
-		image:  m.Builder.ImageID,
+		image:  req.Engine.imageName(Image{Ref: m.Builder.Image, ID: m.Builder.ImageID}),
 		user:   buildUID,
 		mounts: []mount{
 			{source: volumeName(req.Scope, m.Tenant, m.Builder.ImageID), target: "/nix", volume: true},

@@ -71,9 +71,19 @@ func saysAbsent(stderr string) bool {
 		strings.Contains(s, "image not known") || strings.Contains(s, "failed to find image")
 }
 
-// pinned says whether ref can only ever mean one content.
+// imageName is how the engine runs an image. docker and podman take the id,
+// which cannot change its meaning; nerdctl wants a name.
+func (e Engine) imageName(image Image) string {
+	if e.Name == "nerdctl" {
+		return image.Ref
+	}
+	return image.ID
+}
+
+// pinned says whether ref can only ever mean one content. The local image's
+// tag is the hash of its archive.
 func pinned(ref string) bool {
-	return strings.Contains(ref, "@sha256:") || strings.HasPrefix(ref, "sha256:")
+	return strings.Contains(ref, "@sha256:") || strings.HasPrefix(ref, "sha256:") || localTag.MatchString(ref)
 }
 
 func checkImageRef(ref string) error {

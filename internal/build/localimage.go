@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/auser/mvm/internal/run"
@@ -107,7 +108,7 @@ func bootstrapEnv(env []string) []string {
 }
 
 // ImportLocalImage gives the archive at path to the engine and returns the
-// image, whose ID is what Request.Image takes. It needs no network.
+// image, whose Ref is what Request.Image takes. It needs no network.
 func ImportLocalImage(ctx context.Context, engine Engine, path string) (Image, error) {
 	stamp, err := hashArtifact(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -116,18 +117,27 @@ func ImportLocalImage(ctx context.Context, engine Engine, path string) (Image, e
 	if err != nil {
 		return Image{}, fmt.Errorf("cannot import builder image: %w", err)
 	}
-	ref := "mvm-builder:" + stamp.SHA256[:12]
-	if known, err := ShowImage(ctx, engine, ref); err != nil || known.Present {
-		known.Ref = known.ID
-		return known, err
-	}
-	if err := importArchive(ctx, engine, path, ref); err != nil {
-		return Image{}, fmt.Errorf("cannot import builder image: %w", err)
-	}
+	ref := localName + stamp.SHA256[:12]
 	image, err := ShowImage(ctx, engine, ref)
-	image.Ref = image.ID
-	return image, err
+	if err != nil {
+		return image, err
+	}
+	if !image.Present {
+		if err := importArchive(ctx, engine, path, ref); err != nil {
+			return Image{}, fmt.Errorf("cannot import builder image: %w", err)
+		}
+		if image, err = ShowImage(ctx, engine, ref); err != nil {
+			return image, err
+		}
+	}
+	image.Ref = engine.imageName(image)
+	return image, nil
 }
+
+// localName begins the names of local builder images.
+const localName = "mvm-builder:"
+
+var localTag = regexp.MustCompile(`^` + localName + `[0-9a-f]{12}$`)
 
 // importArchive uses `import` where the engine has it. nerdctl only loads
 // image archives, so it gets one.

@@ -192,7 +192,7 @@ func readOutputs(out string, p plan) ([]Output, error) {
 // explain turns a container that failed into an error for people.
 func (b *builder) explain(ctx context.Context, out string, err error) error {
 	switch {
-	case errors.Is(err, errTimeLimit), errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 		return &Error{Kind: ErrBuild, Msg: fmt.Sprintf("the build took longer than its limit of %s", b.req.Limits.Timeout),
 			Log: b.log.lastWords(), Hint: "raise the limit, or see the log for what took so long"}
 	case ctx.Err() != nil:
@@ -216,6 +216,8 @@ func (b *builder) explain(ctx context.Context, out string, err error) error {
 		case "modified":
 			return &Error{Kind: ErrBuild, Msg: "outputs were modified after Nix had built them", Log: words,
 				Hint: "a build of this tenant tampers with the store; once the flake is right again, build with a fresh store"}
+		case "killed":
+			return &Error{Kind: ErrBuild, Msg: "Nix was killed while it evaluated the flake", Log: words, Hint: b.memoryHint()}
 		case "evaluate":
 			return b.explainEvaluation(out, words)
 		}
@@ -273,7 +275,15 @@ func (b *builder) explainBuild(words string, err error) error {
 		return &Error{Kind: ErrHost, Msg: "cannot run the build container", Err: withoutArgv(err), Log: words,
 			Hint: "see what `" + b.engine.Name + " info` says"}
 	}
-	return &Error{Kind: ErrBuild, Msg: "Nix could not build the guest", Log: words, Hint: "the whole log is in " + b.req.LogPath}
+	e := &Error{Kind: ErrBuild, Msg: "Nix could not build the guest", Log: words, Hint: "the whole log is in " + b.req.LogPath}
+	if strings.Contains(words, "failed due to signal 9") || strings.Contains(words, "failed with exit code 137") {
+		e.Hint = b.memoryHint()
+	}
+	return e
+}
+
+func (b *builder) memoryHint() string {
+	return fmt.Sprintf("it may have needed more memory than the build's limit of %d MiB; the whole log is in %s", b.req.Limits.MemMiB, b.req.LogPath)
 }
 
 // withoutArgv leaves out the command line, which holds whole scripts.

@@ -150,7 +150,7 @@ func BuilderOf(t testing.TB, engine build.Engine, opts build.LocalImageOptions) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return image.ID
+	return image.Ref
 }
 
 // FetchBuilder returns the archive of the local builder image in dir, and
