@@ -15,6 +15,9 @@ type Inputs struct {
 	Flakes []int
 	// Stdin is a file to read as standard input.
 	Stdin string
+	// Dev says that the dev microVM is brought up with the flake that it has,
+	// or, where there is none yet, with the working directory's.
+	Dev bool
 	// Tenant is the one that is built: its flake, which only the VM knows, may
 	// be a local one.
 	Tenant string
@@ -23,7 +26,10 @@ type Inputs struct {
 
 // creators are the verbs that take the working directory's flake where none is
 // named.
-var creators = [][]string{{"tenant", "create"}, {"t", "create"}, {"dev"}, {"start"}}
+var creators = [][]string{{"tenant", "create"}, {"t", "create"}}
+
+// devVerbs bring up the dev microVM.
+var devVerbs = [][]string{{"dev"}, {"start"}}
 
 // builders are the verbs that build a tenant's flake.
 var builders = [][]string{{"tenant", "build"}, {"t", "build"}}
@@ -76,12 +82,24 @@ func FindInputs(args []string, dir string) Inputs {
 	case help:
 		in.Flakes = nil
 	case !named && begins(words, creators) && holdsFlake(dir):
-		in.Args = slices.Insert(in.Args, end, "--flake", ".")
-		in.Flakes = append(in.Flakes, end+1)
+		in.nameFlake()
+	case !named && begins(words, devVerbs):
+		in.Dev = true
 	case begins(words, builders) && len(words) > 2:
 		in.Tenant = words[2]
 	}
 	return in
+}
+
+// nameFlake says of the working directory's flake what goes without saying
+// where it is.
+func (in *Inputs) nameFlake() {
+	end := len(in.Args)
+	if i := slices.Index(in.Args, "--"); i >= 0 {
+		end = i
+	}
+	in.Args = slices.Insert(in.Args, end, "--flake", ".")
+	in.Flakes = append(in.Flakes, end+1)
 }
 
 // stdin has a file read as standard input, so that what is in it, a secret

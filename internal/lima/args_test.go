@@ -20,6 +20,7 @@ func TestFindInputs(t *testing.T) {
 		flakes []int
 		stdin  string
 		tenant string
+		dev    bool
 	}{
 		{dir: with, args: []string{"tenant", "list"}, want: []string{"tenant", "list"}},
 		{dir: with, args: []string{"tenant", "create", "a"}, want: []string{"tenant", "create", "a", "--flake", "."}, flakes: []int{4}},
@@ -32,10 +33,12 @@ func TestFindInputs(t *testing.T) {
 		{dir: with, args: []string{"x", "--from-file", "f"}, want: []string{"x", "--from-file", "-"}, stdin: filepath.Join(with, "f")},
 		{dir: with, args: []string{"x", "--from-file=/f"}, want: []string{"x", "--from-file=-"}, stdin: "/f"},
 		{dir: with, args: []string{"x", "--from-file", "-"}, want: []string{"x", "--from-file", "-"}},
-		{dir: with, args: []string{"dev", "--", "ls"}, want: []string{"dev", "--flake", ".", "--", "ls"}, flakes: []int{2}},
+		{dir: with, args: []string{"tenant", "create", "a", "--", "x"}, want: []string{"tenant", "create", "a", "--flake", ".", "--", "x"}, flakes: []int{4}},
+		{dir: with, args: []string{"dev", "--", "ls"}, want: []string{"dev", "--", "ls"}, dev: true},
+		{dir: with, args: []string{"dev", "--flake=./x"}, want: []string{"dev", "--flake", "./x"}, flakes: []int{2}},
 	} {
 		got := FindInputs(c.args, c.dir)
-		if !slices.Equal(got.Args, c.want) || !slices.Equal(got.Flakes, c.flakes) || got.Stdin != c.stdin || got.Tenant != c.tenant {
+		if !slices.Equal(got.Args, c.want) || !slices.Equal(got.Flakes, c.flakes) || got.Stdin != c.stdin || got.Tenant != c.tenant || got.Dev != c.dev {
 			t.Errorf("%q became %+v", c.args, got)
 		}
 	}

@@ -10,8 +10,25 @@ import (
 )
 
 // Bring copies what a command line reads of this host and names it as it is
-// known inside.
+// known inside. Of what does not exist there, the command itself will say so.
 func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) error {
+	if in.Dev {
+		var status struct {
+			Dev struct {
+				There   bool  `json:"there"`
+				MicroVM shown `json:"microvm"`
+			} `json:"dev"`
+		}
+		if err := vm.ask(ctx, in, env, &status, "status"); err != nil {
+			return err
+		}
+		if status.Dev.There {
+			return vm.refresh(ctx, status.Dev.MicroVM.Spec.FlakeRef, dir)
+		}
+		if holdsFlake(dir) {
+			in.nameFlake()
+		}
+	}
 	for _, i := range in.Flakes {
 		s, err := vm.Sync(ctx, in.Args[i], dir)
 		if err != nil {
@@ -22,13 +39,30 @@ func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) e
 	if in.Tenant == "" {
 		return nil
 	}
-	ref, err := vm.tenantFlake(ctx, in, env)
-	if err != nil || ref == "" || !IsLocal(ref) {
+	var tenant shown
+	if err := vm.ask(ctx, in, env, &tenant, "tenant", "show", in.Tenant); err != nil {
 		return err
 	}
-	if path, err := localPath(ref); err != nil {
+	return vm.refresh(ctx, tenant.Spec.FlakeRef, dir)
+}
+
+// shown is what is of interest of a tenant.
+type shown struct {
+	Spec struct {
+		FlakeRef string `json:"flake_ref"`
+	} `json:"spec"`
+}
+
+// refresh copies a flake that the VM knows by its path, if it is of this host.
+func (vm *VM) refresh(ctx context.Context, ref, dir string) error {
+	if ref == "" || !IsLocal(ref) {
+		return nil
+	}
+	path, err := localPath(ref)
+	if err != nil {
 		return err
-	} else if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		vm.Say("%s is not on this host: building what the Lima VM has of it", path)
 		return nil
 	}
@@ -36,25 +70,20 @@ func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) e
 	return err
 }
 
-// tenantFlake is where the tenant's guest is defined. Of a tenant that cannot
-// be shown, the command itself will say what is wrong.
-func (vm *VM) tenantFlake(ctx context.Context, in *Inputs, env []string) (string, error) {
+// ask reads the JSON that a command inside prints, nothing where it fails.
+func (vm *VM) ask(ctx context.Context, in *Inputs, env []string, to any, args ...string) error {
 	const script = `/usr/local/bin/mvm "$@" --json 2>/dev/null || echo "{}"`
-	words := append(append([]string{"sudo", "env"}, env...), "sh", "-c", script, "mvm", "tenant", "show", in.Tenant)
+	words := append(append([]string{"sudo", "env"}, env...), "sh", "-c", script, "mvm")
+	words = append(words, args...)
 	if in.Root != "" {
 		words = append(words, "--root", in.Root)
 	}
 	out, err := vm.inside(ctx, nil, words...)
 	if err != nil {
-		return "", err
+		return err
 	}
-	var shown struct {
-		Spec struct {
-			FlakeRef string `json:"flake_ref"`
-		} `json:"spec"`
+	if err := json.Unmarshal([]byte(out), to); err != nil {
+		return fmt.Errorf("cannot read what mvm %s says in the Lima VM: %w", args[0], err)
 	}
-	if err := json.Unmarshal([]byte(out), &shown); err != nil {
-		return "", fmt.Errorf("cannot tell where tenant %s is built from: %w", in.Tenant, err)
-	}
-	return shown.Spec.FlakeRef, nil
+	return nil
 }

@@ -60,6 +60,11 @@ func guest(args []string) int {
 		fmt.Fprint(os.Stderr, "said on stderr")
 	case "trap":
 		return trap()
+	case "status":
+		data, _ := os.ReadFile("/var/lib/status")
+		os.Stdout.Write(data)
+	case "dev":
+		fmt.Printf("%q\n", args)
 	case "setup":
 		fmt.Printf("%q\n", args)
 	case "tenant":

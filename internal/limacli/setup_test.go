@@ -178,6 +178,18 @@ func TestFlakesAreCopied(t *testing.T) {
 	if want := fmt.Sprintf("%q", "path:"+w.dir+"?dir=sub"); !strings.Contains(out, want) {
 		t.Errorf("%s lacks %s", out, want)
 	}
+	// The dev microVM gets the working directory's flake once, and keeps it.
+	for status, want := range map[string]string{
+		`{"dev": {"there": false}}`: fmt.Sprintf("%q", []string{"dev", "--flake", w.dir}),
+		fmt.Sprintf(`{"dev": {"there": true, "microvm": {"spec": {"flake_ref": %q}}}}`, w.dir): `["dev"]`,
+	} {
+		if err := os.WriteFile(w.home.Guest("mvm", "/var/lib/status"), []byte(status), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, _ := w.mvm(t, "", "dev"); !strings.Contains(out, want) {
+			t.Errorf("%s: %s lacks %s", status, out, want)
+		}
+	}
 	// Remote ones are left alone.
 	if out, _ = w.mvm(t, "", "tenant", "create", "gamma", "--flake", "github:a/b"); !strings.Contains(out, `"github:a/b"`) {
 		t.Error(out)
