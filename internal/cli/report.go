@@ -10,6 +10,7 @@ import (
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/upgrade"
 )
 
 // Exit codes.
@@ -89,7 +90,7 @@ func classify(err error) (code int, hint string) {
 	case errors.As(err, &start):
 		return exitFailed, start.Hint
 	}
-	return exitFailed, ""
+	return exitFailed, upgrade.Hint(err)
 }
 
 func kindCode(err error) int {

@@ -26,6 +26,7 @@ func (a *app) commands() []*cobra.Command {
 		a.auditCommand(),
 		a.superviseCommand(),
 		a.completionCommand(),
+		a.upgradeCommand(),
 		a.versionCommand(),
 	}
 }

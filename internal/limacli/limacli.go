@@ -21,6 +21,7 @@ import (
 
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/lima"
+	"github.com/auser/mvm/internal/upgrade"
 )
 
 // Exit codes, the same as on Linux.
@@ -123,7 +124,7 @@ func verb(args []string) (word string, rest []string) {
 }
 
 // localVerbs are about this host.
-var localVerbs = []string{"bootstrap", "setup", "sync", "lima", "version", "completion"}
+var localVerbs = []string{"bootstrap", "setup", "sync", "lima", "upgrade", "version", "completion"}
 
 func local(args []string) bool {
 	word, rest := verb(args)
@@ -165,7 +166,7 @@ mvm help tenant. Local flakes are copied in first, to the same path.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{msg: err.Error(), hint: fmt.Sprintf("see %s --help", cmd.CommandPath())}
 	})
-	root.AddCommand(a.bootstrapCommand(), a.setupCommand(), a.syncCommand(), a.limaCommand(), a.versionCommand())
+	root.AddCommand(a.bootstrapCommand(), a.setupCommand(), a.syncCommand(), a.limaCommand(), a.upgradeCommand(), a.versionCommand())
 	return root
 }
 
@@ -221,7 +222,7 @@ func (a *app) report(ctx context.Context, err error) int {
 		vm     *lima.Error
 		built  *build.Error
 	)
-	code, hint := exitFailed, ""
+	code, hint := exitFailed, upgrade.Hint(err)
 	switch {
 	case errors.As(err, &remote):
 		return remote.code

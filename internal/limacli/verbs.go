@@ -9,6 +9,7 @@ import (
 
 	"github.com/auser/mvm/internal/buildinfo"
 	"github.com/auser/mvm/internal/lima"
+	"github.com/auser/mvm/internal/upgrade"
 )
 
 func (a *app) syncCommand() *cobra.Command {
@@ -124,6 +125,33 @@ func (a *app) limaDelete() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
+	return cmd
+}
+
+func (a *app) upgradeCommand() *cobra.Command {
+	var check, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "upgrade",
+		Short: "Replace mvm by the newest release, after verifying its signature and checksum",
+		Long: `Replace mvm by the newest release, after verifying its signature and checksum.
+
+The Linux builds beside it are replaced, too; the next command brings the new
+one into the Lima VM. MVM_RELEASE_URL names a mirror.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			done, err := upgrade.Self(cmd.Context(), os.Getenv("MVM_RELEASE_URL"), check)
+			if err != nil {
+				return fmt.Errorf("cannot upgrade: %w", err)
+			}
+			if asJSON {
+				return a.printJSON(done)
+			}
+			fmt.Fprintln(a.out, done)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&check, "check", false, "only say whether there is a newer one")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 

@@ -1,0 +1,251 @@
+// Package upgrade replaces this program by a newer release.
+//
+// A release is a folder on a web server with the programs, release.json, which
+// names its version and each file's size and sha256, and release.json.sig, an
+// ed25519 signature of that file in base64. Nothing that is not signed by the
+// key built into this program is believed, and nothing older is installed.
+package upgrade
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// DefaultURL is where releases are.
+const DefaultURL = "https://github.com/auser/mvm/releases/latest/download"
+
+// What an upgrade fails of, for errors.Is.
+var (
+	ErrOffline   = errors.New("the releases cannot be reached from here")
+	ErrNoRelease = errors.New("this build is no release")
+	ErrUnsigned  = errors.New("the signature is not that of this program's releases")
+)
+
+// Source is where releases come from and who signs them.
+type Source struct {
+	URL    string
+	Key    string // an ed25519 public key in base64; empty: this build is no release
+	Client *http.Client
+}
+
+// File is one file of a release.
+type File struct {
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`
+}
+
+// Release is release.json.
+type Release struct {
+	Version string          `json:"version"`
+	Files   map[string]File `json:"files"`
+}
+
+// maxManifest bounds what is read before anything is verified.
+const maxManifest = 1 << 20
+
+// Latest fetches and verifies the newest release's description.
+func (s Source) Latest(ctx context.Context) (Release, error) {
+	key, err := base64.StdEncoding.DecodeString(s.Key)
+	if s.Key == "" || err != nil || len(key) != ed25519.PublicKeySize {
+		return Release{}, fmt.Errorf("cannot look for a newer release: %w: it holds no key to verify one with", ErrNoRelease)
+	}
+	manifest, err := s.read(ctx, "release.json")
+	if err != nil {
+		return Release{}, err
+	}
+	text, err := s.read(ctx, "release.json.sig")
+	if err != nil {
+		return Release{}, err
+	}
+	signature, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || !ed25519.Verify(key, manifest, signature) {
+		return Release{}, fmt.Errorf("cannot use the release at %s: %w", s.URL, ErrUnsigned)
+	}
+	var r Release
+	if err := json.Unmarshal(manifest, &r); err != nil {
+		return Release{}, fmt.Errorf("cannot use the release at %s: %w", s.URL, err)
+	}
+	if _, err := parse(r.Version); err != nil {
+		return Release{}, fmt.Errorf("cannot use the release at %s: %w", s.URL, err)
+	}
+	return r, nil
+}
+
+func (s Source) read(ctx context.Context, name string) ([]byte, error) {
+	body, err := s.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	data, err := io.ReadAll(io.LimitReader(body, maxManifest+1))
+	if err == nil && len(data) > maxManifest {
+		err = errors.New("it is too large")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot fetch %s: %w", name, err)
+	}
+	return data, nil
+}
+
+func (s Source) open(ctx context.Context, name string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(s.URL, "/")+"/"+name, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot fetch %s: %w", name, err)
+	}
+	resp, err := s.Client.Do(req)
+	if err != nil {
+		var dial *net.OpError
+		var lookup *net.DNSError
+		if errors.As(err, &lookup) || errors.As(err, &dial) && dial.Op == "dial" {
+			return nil, fmt.Errorf("%w: %w", ErrOffline, err)
+		}
+		return nil, fmt.Errorf("cannot fetch %s: %w", name, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, fmt.Errorf("cannot fetch %s: the server says %s", req.URL, resp.Status)
+	}
+	return resp.Body, nil
+}
+
+// Newer says whether version b follows a.
+func Newer(a, b string) (bool, error) {
+	va, err := parse(a)
+	if err != nil {
+		return false, fmt.Errorf("%w: its version is %q", ErrNoRelease, a)
+	}
+	vb, err := parse(b)
+	if err != nil {
+		return false, err
+	}
+	for i := range va {
+		if va[i] != vb[i] {
+			return vb[i] > va[i], nil
+		}
+	}
+	return false, nil
+}
+
+// parse reads v1.2.3. Pre-releases are not offered to anybody.
+func parse(version string) (v [3]int, err error) {
+	parts := strings.Split(strings.TrimPrefix(version, "v"), ".")
+	if len(parts) != len(v) {
+		return v, fmt.Errorf("%q is no version", version)
+	}
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 10, 31)
+		if err != nil {
+			return v, fmt.Errorf("%q is no version", version)
+		}
+		v[i] = int(n)
+	}
+	return v, nil
+}
+
+// Install fetches files of the release and puts each in the place that targets
+// names for it. All are there and verified before the first is replaced, and
+// each is replaced in one step.
+func (s Source) Install(ctx context.Context, r Release, targets map[string]string) (err error) {
+	fetched := map[string]string{}
+	defer func() {
+		for tmp := range fetched {
+			err = errors.Join(err, ignoreMissing(os.Remove(tmp)))
+		}
+	}()
+	for name, path := range targets {
+		tmp, err := s.fetch(ctx, r, name, filepath.Dir(path))
+		if tmp != "" {
+			fetched[tmp] = path
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for tmp, path := range fetched {
+		if err := os.Rename(tmp, path); err != nil {
+			return fmt.Errorf("cannot replace %s: %w", path, err)
+		}
+		if err := syncDir(filepath.Dir(path)); err != nil {
+			return fmt.Errorf("cannot replace %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// fetch puts a verified file of the release beside the one it will replace.
+func (s Source) fetch(ctx context.Context, r Release, name, dir string) (tmp string, err error) {
+	want, ok := r.Files[name]
+	if !ok {
+		return "", fmt.Errorf("release %s has no %s", r.Version, name)
+	}
+	body, err := s.open(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	defer body.Close()
+	f, err := os.CreateTemp(dir, ".mvm-upgrade-*")
+	if err != nil {
+		return "", fmt.Errorf("cannot write beside the program: %w", err)
+	}
+	defer f.Close()
+	hash := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, hash), io.LimitReader(body, want.Size+1))
+	if err != nil {
+		return f.Name(), fmt.Errorf("cannot fetch %s: %w", name, err)
+	}
+	if n != want.Size || hex.EncodeToString(hash.Sum(nil)) != want.SHA256 {
+		return f.Name(), fmt.Errorf("%s is not what release %s names: its checksum differs", name, r.Version)
+	}
+	if err := errors.Join(f.Chmod(0o755), f.Sync()); err != nil {
+		return f.Name(), fmt.Errorf("cannot write %s: %w", name, err)
+	}
+	return f.Name(), nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Targets are the files of this installation: the program itself and the
+// Linux builds beside it, by their names in a release.
+func Targets(self, goos, goarch string) (map[string]string, error) {
+	self, err := filepath.EvalSymlinks(self)
+	if err != nil {
+		return nil, fmt.Errorf("cannot find this program: %w", err)
+	}
+	targets := map[string]string{"mvm-" + goos + "-" + goarch: self}
+	dir := filepath.Dir(self)
+	for _, name := range []string{"mvm-linux-amd64", "mvm-linux-arm64"} {
+		for _, path := range []string{filepath.Join(dir, name), filepath.Join(dir, "..", "libexec", "mvm", name)} {
+			if _, err := os.Stat(path); err == nil {
+				targets[name] = path
+			}
+		}
+	}
+	return targets, nil
+}
