@@ -12,6 +12,12 @@ import (
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.setupCommand(),
+		a.devCommand(),
+		a.startCommand(),
+		a.devStop(),
+		a.devSSH(),
+		a.statusCommand(),
+		a.devDestroy(),
 		a.tenantCommand(),
 		a.builderCommand(),
 		a.applyCommand(),

@@ -38,7 +38,7 @@ type Config struct {
 // Network is the tenants' side of the host's network.
 type Network struct {
 	Bridge       string   `toml:"bridge,omitempty"`        // default: br-tenants
-	Subnet       string   `toml:"subnet"`                  // the gateway's address with the prefix length, /16 to /28
+	Subnet       string   `toml:"subnet"`                  // the gateway's address with the prefix length, /16 to /28, or /30 for a single guest
 	DNS          []string `toml:"dns,omitempty"`           // default: the host's own upstreams
 	Gateway      string   `toml:"gateway,omitempty"`       // "open": every port of the gateway may be reached
 	GatewayPorts []string `toml:"gateway_ports,omitempty"` // tcp/8080, udp/53
@@ -172,8 +172,8 @@ func (c Config) validate() error {
 	switch {
 	case err != nil || !p.Addr().Is4():
 		return fmt.Errorf("network.subnet %q is no IPv4 network", c.Network.Subnet)
-	case p.Bits() < 16 || p.Bits() > 28:
-		return fmt.Errorf("network.subnet %q: want /16 to /28", c.Network.Subnet)
+	case p.Bits() < 16 || p.Bits() > 28 && p.Bits() != 30:
+		return fmt.Errorf("network.subnet %q: want /16 to /28, or /30 for a single guest", c.Network.Subnet)
 	case p.Addr() != p.Masked().Addr().Next():
 		return fmt.Errorf("network.subnet %q: give the gateway, which is the first address: %s/%d", c.Network.Subnet, p.Masked().Addr().Next(), p.Bits())
 	}

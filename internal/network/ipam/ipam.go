@@ -76,8 +76,8 @@ func CheckSubnet(subnet netip.Prefix) error {
 	switch {
 	case !subnet.IsValid() || !subnet.Addr().Is4():
 		return fmt.Errorf("%s is no IPv4 network", subnet)
-	case subnet.Bits() < 16 || subnet.Bits() > 28:
-		return fmt.Errorf("the subnet %s is not between /16 and /28", subnet)
+	case subnet.Bits() < 16 || subnet.Bits() > 28 && subnet.Bits() != 30:
+		return fmt.Errorf("the subnet %s is not between /16 and /28, nor /30 for a single guest", subnet)
 	case subnet.Addr() != subnet.Masked().Addr().Next():
 		return fmt.Errorf("the gateway %s is not the first address of its subnet (%s)", subnet.Addr(), subnet.Masked().Addr().Next())
 	}
@@ -193,7 +193,7 @@ func (r *Registry) Lease(id string) (addr netip.Addr, changed bool, err error) {
 	for _, a := range r.leases {
 		taken[a] = true
 	}
-	addr = offset(r.subnet, First)
+	addr = offset(r.subnet, first(r.subnet))
 	for range Size(r.subnet) {
 		if !taken[addr] {
 			r.leases[id] = addr
@@ -229,7 +229,16 @@ func (r *Registry) Clash(id string, derive func(id string) string) (other string
 }
 
 // Size is how many tenants the subnet has room for.
-func Size(subnet netip.Prefix) int { return 1<<(32-subnet.Bits()) - First - 1 }
+func Size(subnet netip.Prefix) int { return 1<<(32-subnet.Bits()) - first(subnet) - 1 }
+
+// first is First, or what follows the gateway in subnets that are too small
+// for reserved addresses.
+func first(subnet netip.Prefix) int {
+	if subnet.Bits() > 28 {
+		return 2
+	}
+	return First
+}
 
 // Index is the place of addr in the pool, 0 for the first.
 func Index(subnet netip.Prefix, addr netip.Addr) (int, error) {
@@ -237,10 +246,10 @@ func Index(subnet netip.Prefix, addr netip.Addr) (int, error) {
 		return 0, fmt.Errorf("%s is not in %s", addr, subnet.Masked())
 	}
 	n := number(addr) - number(subnet.Masked().Addr())
-	if n < First || n >= First+Size(subnet) {
+	if n < first(subnet) || n >= first(subnet)+Size(subnet) {
 		return 0, fmt.Errorf("%s is not among the tenants' addresses of %s", addr, subnet.Masked())
 	}
-	return n - First, nil
+	return n - first(subnet), nil
 }
 
 // Reserved is the n-th of the addresses between gateway and pool, from 0.

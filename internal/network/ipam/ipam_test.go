@@ -192,3 +192,22 @@ func TestIndexAndSubnets(t *testing.T) {
 		}
 	}
 }
+
+// A network of one guest, such as the dev microVM's.
+func TestSmallestSubnet(t *testing.T) {
+	subnet := netip.MustParsePrefix("172.16.0.1/30")
+	r, err := New(subnet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, _, err := r.Lease("dev")
+	if err != nil || addr.String() != "172.16.0.2" {
+		t.Fatalf("leased %s, %v", addr, err)
+	}
+	if i, err := Index(subnet, addr); err != nil || i != 0 {
+		t.Errorf("index %d, %v", i, err)
+	}
+	if _, _, err := r.Lease("other"); !errors.Is(err, ErrFull) {
+		t.Errorf("a second guest: %v", err)
+	}
+}

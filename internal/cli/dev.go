@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/auser/mvm/internal/devvm"
+	"github.com/auser/mvm/internal/ssh"
+)
+
+// devVM opens the dev microVM.
+func (a *app) devVM() (*devvm.VM, error) {
+	h, err := a.host()
+	if err != nil {
+		return nil, err
+	}
+	return devvm.Open(h, a.note)
+}
+
+// devFlags are what dev and start say about the microVM.
+func devFlags(cmd *cobra.Command, w *devvm.Wish, volume *string) {
+	f := cmd.Flags()
+	f.StringVar(&w.Flake, "flake", "", "where the guest is defined (default: the flake in the working directory)")
+	f.StringVar(&w.Profile, "profile", "", "which guest of the flake (default: baseline)")
+	f.IntVar(&w.VCPUs, "cpus", 0, "virtual CPUs (default: 1)")
+	f.IntVar(&w.MemMiB, "mem", 0, "memory in MiB (default: 512)")
+	f.StringVar(volume, "volume", "", "size of the data volume, as 20G:/data (default: 2G:/data)")
+}
+
+func (a *app) devCommand() *cobra.Command {
+	var (
+		wish   devvm.Wish
+		volume string
+	)
+	cmd := &cobra.Command{
+		Use:   "dev [-- command…]",
+		Short: "Bring the dev microVM up from whatever state it is in, and open a shell in it",
+		Long: `Bring the dev microVM up from whatever state it is in, and open a shell in it.
+
+It is made, built, started or, where it is stuck, started anew. If it runs and
+answers, only the shell is opened. It has a network of its own, ` + devvm.Subnet + `,
+is no tenant, and neither reaches the other.`,
+		Example: "  mvm dev\n  mvm dev --flake ./nix --profile python\n  mvm dev -- uname -a",
+		Args:    onlyAfterDash,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			vm, err := a.startDev(cmd.Context(), wish, volume)
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 && !term.IsTerminal(int(a.In.Fd())) {
+				return nil
+			}
+			return a.devShell(cmd.Context(), vm, args)
+		},
+	}
+	devFlags(cmd, &wish, &volume)
+	return cmd
+}
+
+func (a *app) startCommand() *cobra.Command {
+	var (
+		wish   devvm.Wish
+		volume string
+	)
+	cmd := &cobra.Command{
+		Use:     "start",
+		Short:   "Start the dev microVM, building it when needed, and open a shell on a terminal",
+		Example: "  mvm start --profile minimal --cpus 2 --mem 1024",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			vm, err := a.startDev(cmd.Context(), wish, volume)
+			if err != nil || !term.IsTerminal(int(a.In.Fd())) {
+				return err
+			}
+			return a.devShell(cmd.Context(), vm, nil)
+		},
+	}
+	devFlags(cmd, &wish, &volume)
+	return cmd
+}
+
+func (a *app) startDev(ctx context.Context, wish devvm.Wish, volume string) (*devvm.VM, error) {
+	vm, err := a.devVM()
+	if err != nil {
+		return nil, err
+	}
+	if wish.Dir, err = os.Getwd(); err != nil {
+		return nil, err
+	}
+	if volume != "" {
+		if wish.DataMiB, err = devvm.ParseVolume(volume); err != nil {
+			return nil, err
+		}
+	}
+	done, err := vm.Start(ctx, wish, devvm.Events{Build: a.showBuild, Run: a.showStep})
+	if err != nil {
+		return nil, fmt.Errorf("cannot start the dev microVM: %w", err)
+	}
+	switch {
+	case done.Already:
+		a.note("the dev microVM runs already: %s", done.State.Net.IP)
+	default:
+		a.note("the dev microVM runs: %s, %s tier, answers on SSH after %s", done.State.Net.IP, done.State.Tier, seconds(done.Ready))
+	}
+	return vm, nil
+}
+
+func (a *app) devSSH() *cobra.Command {
+	return &cobra.Command{
+		Use:     "ssh [-- command…]",
+		Short:   "Open a shell in the dev microVM, or run a command and hand on its exit code",
+		Example: "  mvm ssh\n  mvm ssh -- uname -a",
+		Args:    onlyAfterDash,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			vm, err := a.devVM()
+			if err != nil {
+				return err
+			}
+			return a.devShell(cmd.Context(), vm, args)
+		},
+	}
+}
+
+// onlyAfterDash takes a command for the guest and nothing else.
+func onlyAfterDash(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
+		return &usageError{msg: fmt.Sprintf("%s takes a command after --, and no other words", cmd.CommandPath()), hint: cmd.CommandPath() + " -- " + args[0]}
+	}
+	return nil
+}
+
+func (a *app) devShell(ctx context.Context, vm *devvm.VM, argv []string) error {
+	target, err := vm.Target()
+	if err != nil {
+		return fmt.Errorf("cannot reach the dev microVM: %w", err)
+	}
+	tty := len(argv) == 0 && term.IsTerminal(int(a.In.Fd()))
+	code, err := ssh.Run(ctx, target, ssh.Options{TTY: tty}, argv, ssh.Stdio{In: a.In, Out: a.Out, Err: a.Err})
+	if err != nil {
+		return fmt.Errorf("cannot reach the dev microVM: %w", err)
+	}
+	if code != 0 {
+		return &remoteExit{code}
+	}
+	return nil
+}
+
+func (a *app) devStop() *cobra.Command {
+	return &cobra.Command{
+		Use:     "stop",
+		Short:   "Stop the dev microVM",
+		Example: "  mvm stop",
+		Args:    exactArgs(0, "no arguments; mvm tenant stop stops a tenant"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			vm, err := a.devVM()
+			if err != nil {
+				return err
+			}
+			already, err := vm.Stop(cmd.Context())
+			if err != nil {
+				return fmt.Errorf("cannot stop the dev microVM: %w", err)
+			}
+			if already {
+				fmt.Fprintln(a.Out, "the dev microVM does not run")
+			} else {
+				fmt.Fprintln(a.Out, "the dev microVM is stopped")
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) devDestroy() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:     "destroy",
+		Short:   "Remove the dev microVM with its data",
+		Example: "  mvm destroy --yes",
+		Args:    exactArgs(0, "no arguments; mvm tenant destroy destroys a tenant"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			vm, err := a.devVM()
+			if err != nil {
+				return err
+			}
+			if err := a.confirm("Destroy the dev microVM with its data", yes); err != nil {
+				return err
+			}
+			already, err := vm.Destroy(cmd.Context())
+			if err != nil {
+				return fmt.Errorf("cannot destroy the dev microVM: %w", err)
+			}
+			if already {
+				fmt.Fprintln(a.Out, "there is no dev microVM")
+			} else {
+				fmt.Fprintln(a.Out, "the dev microVM is destroyed")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}

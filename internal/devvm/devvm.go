@@ -1,0 +1,291 @@
+// Package devvm is the developer's own microVM: a preset tenant that goes
+// through the same lifecycle, in a state directory of its own below the
+// tenants' one. So it has its own bridge, addresses, firewall table, cgroup and
+// locks, is never listed among tenants, and neither reaches the other.
+//
+// It knows no flags and prints nothing.
+package devvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/ssh"
+	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+const (
+	// ID is the microVM's name, and the guest's host name.
+	ID = "dev"
+	// Subnet is its network: the host is .1 and the guest .2.
+	Subnet = "172.16.0.1/30"
+)
+
+// VM is the dev microVM of one state directory.
+type VM struct {
+	host *lifecycle.Host
+}
+
+// Dir is its state directory below the tenants' one.
+func Dir(root string) string { return filepath.Join(root, "dev") }
+
+// Open takes over what the tenants' host is set up with: tier, VMM, engine and
+// builder image. say tells a person what is being done.
+func Open(main *lifecycle.Host, say func(format string, args ...any)) (*VM, error) {
+	s, err := store.Open(Dir(main.Store.Root))
+	if err != nil {
+		return nil, err
+	}
+	c := main.Config
+	c.Network.Subnet, c.Network.Bridge = Subnet, ""
+	// Next to the tenants' uids, which follow the base.
+	c.Limits.UIDBase--
+	if c.Build.Image, err = main.BuilderImage(); err != nil {
+		return nil, err
+	}
+	// The supervisor reads it from there.
+	data, err := c.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("cannot write the dev microVM's settings: %w", err)
+	}
+	have, err := os.ReadFile(s.ConfigFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot read the dev microVM's settings: %w", err)
+	}
+	if string(have) != string(data) {
+		if err := store.WriteFile(s.ConfigFile(), data, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	h, err := lifecycle.Open(s.Root)
+	if err != nil {
+		return nil, err
+	}
+	h.Say = say
+	return &VM{host: h}, nil
+}
+
+// Wish is what a person said about the microVM. What is not said stays as it
+// is, or is the default of the first start.
+type Wish struct {
+	Flake   string // taken from Dir where it is relative
+	Dir     string
+	Profile string
+	VCPUs   int
+	MemMiB  int
+	DataMiB int
+}
+
+func (w Wish) apply(s *tenant.Spec) {
+	set(&s.FlakeRef, w.Flake)
+	set(&s.Profile, w.Profile)
+	set(&s.VCPUs, w.VCPUs)
+	set(&s.MemMiB, w.MemMiB)
+	set(&s.DataMiB, w.DataMiB)
+}
+
+func set[T comparable](to *T, value T) {
+	var zero T
+	if value != zero {
+		*to = value
+	}
+}
+
+// ParseVolume reads --volume SIZE:/data, the size as 512M or 20G.
+func ParseVolume(s string) (mib int, err error) {
+	what, at, ok := strings.Cut(s, ":")
+	number, unit := what, 0
+	if n, isG := strings.CutSuffix(what, "G"); isG {
+		number, unit = n, 1024
+	} else if n, isM := strings.CutSuffix(what, "M"); isM {
+		number, unit = n, 1
+	}
+	n, atoiErr := strconv.Atoi(number)
+	switch {
+	case !ok || at != "/data":
+		return 0, &tenant.InputError{Msg: fmt.Sprintf("volume %q is not mounted at /data", s), Hint: "the guest has one data volume: --volume 20G:/data"}
+	case atoiErr != nil || unit == 0 || n <= 0 || n > tenant.MaxDataMiB:
+		return 0, &tenant.InputError{Msg: fmt.Sprintf("%q is no size such as 512M or 20G", what), Hint: "a folder of the host cannot be mounted into a microVM: copy it over mvm ssh, as with tar"}
+	}
+	return n * unit, nil
+}
+
+// Events are what a start tells on its way.
+type Events struct {
+	Build build.Progress
+	Run   func(supervisor.Progress)
+}
+
+// Started is what start did.
+type Started struct {
+	State     tenant.State
+	Already   bool // it ran, and answers
+	Restarted bool // it ran, did not answer, and was started anew
+	Ready     time.Duration
+}
+
+// Start brings the microVM from whatever state it is in to one that answers on
+// SSH. What is there already is left as it is.
+func (v *VM) Start(ctx context.Context, w Wish, e Events) (Started, error) {
+	if err := v.ensure(ctx, w); err != nil {
+		return Started{}, err
+	}
+	status, err := v.host.Observe(ID)
+	if err != nil {
+		return Started{}, err
+	}
+	if !status.Running {
+		if _, _, err := v.host.Build(ctx, ID, lifecycle.BuildOptions{Progress: e.Build}); err != nil {
+			return Started{}, fmt.Errorf("cannot build it: %w", err)
+		}
+		return v.run(ctx, e)
+	}
+	// It says that it runs. One that does not answer soon is stuck.
+	probeCtx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	if v.answers(probeCtx) {
+		return Started{State: status.State, Already: true}, nil
+	}
+	if ctx.Err() != nil {
+		return Started{}, ctx.Err()
+	}
+	if status.Phase == tenant.Starting {
+		return v.run(ctx, e) // another command has only just started it
+	}
+	v.host.Say("the dev microVM runs but does not answer on SSH: starting it anew")
+	if _, err := v.host.Stop(ctx, ID, lifecycle.StopOptions{Force: true}); err != nil {
+		return Started{}, fmt.Errorf("cannot stop it: %w", err)
+	}
+	done, err := v.run(ctx, e)
+	done.Restarted = true
+	return done, err
+}
+
+// answerTimeout is how long a guest that runs may take to answer before it is
+// taken for stuck. One that is only now booting is given it, too.
+const answerTimeout = 30 * time.Second
+
+// answers waits for the guest's answer on SSH until ctx ends.
+func (v *VM) answers(ctx context.Context) bool {
+	target, err := v.host.Target(ID)
+	if err != nil {
+		return false
+	}
+	retry := time.NewTicker(200 * time.Millisecond)
+	defer retry.Stop()
+	for ssh.Probe(ctx, target) != nil {
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+func (v *VM) run(ctx context.Context, e Events) (Started, error) {
+	ran, err := v.host.Run(ctx, ID, lifecycle.RunOptions{Progress: e.Run})
+	return Started{State: ran.State, Ready: ran.Ready}, err
+}
+
+// ensure makes the microVM, or changes what is asked to be another.
+func (v *VM) ensure(ctx context.Context, w Wish) error {
+	if v.host.Store.Exists(ID) {
+		if w == (Wish{Dir: w.Dir}) {
+			return nil
+		}
+		changed, err := v.host.Set(ctx, ID, w.Dir, w.apply)
+		if err != nil {
+			return err
+		}
+		for _, c := range changed.Next {
+			v.host.Say("from the next start on: %s", c)
+		}
+		for _, c := range changed.Make {
+			v.host.Say("built and used at the next start: %s", c)
+		}
+		return nil
+	}
+	spec := tenant.Spec{TenantID: ID}
+	w.apply(&spec)
+	spec.Defaults()
+	_, err := v.host.Create(ctx, spec, lifecycle.CreateOptions{Dir: w.Dir})
+	return err
+}
+
+// Target is how to reach the guest. It must run.
+func (v *VM) Target() (ssh.Target, error) {
+	if !v.host.Store.Exists(ID) {
+		return ssh.Target{}, missing()
+	}
+	status, err := v.host.Observe(ID)
+	if err != nil {
+		return ssh.Target{}, err
+	}
+	if !status.Running {
+		return ssh.Target{}, &lifecycle.Error{Kind: lifecycle.ErrState, Msg: fmt.Sprintf("it is %s", status.Phase), Hint: "mvm dev starts it"}
+	}
+	return v.host.Target(ID)
+}
+
+func missing() error {
+	return &lifecycle.Error{Kind: lifecycle.ErrState, Msg: "there is none", Hint: "mvm dev makes it, from the flake in the working directory or --flake"}
+}
+
+// Stop stops it. One that does not run, or is not there, is fine.
+func (v *VM) Stop(ctx context.Context) (already bool, err error) {
+	if !v.host.Store.Exists(ID) {
+		return true, nil
+	}
+	return v.host.Stop(ctx, ID, lifecycle.StopOptions{})
+}
+
+// Destroy removes it with its data. One that is not there is fine.
+func (v *VM) Destroy(ctx context.Context) (already bool, err error) {
+	done, err := v.host.Destroy(ctx, ID, lifecycle.DestroyOptions{WipeVolumes: true})
+	if errors.Is(err, store.ErrNotFound) {
+		return true, nil
+	}
+	return done.Already, err
+}
+
+// Status is what is observed now.
+type Status struct {
+	There   bool             `json:"there"`
+	MicroVM lifecycle.Status `json:"microvm"`
+	SSH     string           `json:"ssh"` // answers, does not answer, or -
+}
+
+// sshTimeout is how long status waits for an answer.
+const sshTimeout = 3 * time.Second
+
+// Status looks at it.
+func (v *VM) Status(ctx context.Context) (Status, error) {
+	s := Status{SSH: "-"}
+	if !v.host.Store.Exists(ID) {
+		return s, nil
+	}
+	var err error
+	s.There = true
+	if s.MicroVM, err = v.host.Observe(ID); err != nil || !s.MicroVM.Running {
+		return s, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, sshTimeout)
+	defer cancel()
+	s.SSH = "does not answer"
+	if v.answers(ctx) {
+		s.SSH = "answers"
+	}
+	return s, nil
+}
