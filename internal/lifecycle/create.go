@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -101,25 +102,25 @@ func (h *Host) create(ctx context.Context, spec tenant.Spec, o CreateOptions) (C
 	if err != nil {
 		return Created{}, err
 	}
-	if o.AdoptVolumes && len(retained) == 0 {
+	if o.AdoptVolumes && len(retained) == 0 && !adopted(t) {
 		return Created{}, &tenant.InputError{Msg: fmt.Sprintf("no data volume of a tenant %s is retained", id), Hint: "leave out --adopt-volumes"}
 	}
 	done := Created{Retained: retained}
 	var at place
 	err = sequence(ctx, "create", []step{
+		{"former", func(context.Context) error { return os.RemoveAll(h.Store.GoneDir(id)) }},
 		{"folders", func(context.Context) error { return makeFolders(t) }},
 		{"keys", func(context.Context) error { return ssh.Ensure(t.SSHDir(), id) }},
 		{"lease", func(ctx context.Context) (err error) { at, err = h.lease(ctx, id); return err }},
-		{"adopt", func(context.Context) error {
-			if !o.AdoptVolumes {
-				return nil
-			}
-			done.Adopted, done.Retained = retained[len(retained)-1], retained[:len(retained)-1]
-			return h.adopt(done.Adopted, t, at.uid)
+		{"adopt", func(ctx context.Context) (err error) {
+			done.Adopted, done.Retained, err = h.settleVolumes(t, retained, o.AdoptVolumes, at.uid)
+			return err
 		}},
 		{"volume", func(ctx context.Context) error {
-			_, err := volume.CreateData(ctx, t.DataVolume(), spec.DataMiB, at.uid, at.uid)
-			return err
+			if _, err := volume.CreateData(ctx, t.DataVolume(), spec.DataMiB, at.uid, at.uid); err != nil || done.Adopted == "" {
+				return err
+			}
+			return volume.Grow(ctx, t.DataVolume(), spec.DataMiB)
 		}},
 		{"state", func(context.Context) error {
 			now := time.Now().UTC()
@@ -203,16 +204,64 @@ func (h *Host) checkNames(id string, others []string) error {
 	return nil
 }
 
+// settleVolumes decides what the new tenant's volumes are, whatever a create
+// that was killed left there: nothing yet, or what an earlier tenant of this
+// id left and the caller adopts.
+func (h *Host) settleVolumes(t store.Tenant, retained []string, adopt bool, uid int) (name string, rest []string, err error) {
+	switch {
+	case adopt && adopted(t): // by a create that was killed
+		return "its former one", retained, own(t.VolumesDir(), uid)
+	case adopt:
+		name, rest = retained[len(retained)-1], retained[:len(retained)-1]
+		return name, rest, h.adopt(name, t, uid)
+	case adopted(t): // by a create that was killed; this one starts fresh
+		kept, err := h.retain(t.ID)
+		if err != nil {
+			return "", retained, err
+		}
+		return "", append(retained, filepath.Base(kept)), os.MkdirAll(t.VolumesDir(), 0o700)
+	}
+	return "", retained, nil
+}
+
+// adoptedMark is in a folder of volumes that was, or is about to be, adopted.
+// Volumes without it in a tenant that does not exist yet were never used.
+const adoptedMark = ".adopted"
+
+func adopted(t store.Tenant) bool {
+	_, err := os.Lstat(filepath.Join(t.VolumesDir(), adoptedMark))
+	return err == nil
+}
+
 // adopt makes a retained folder of volumes the tenant's own, in one step.
 func (h *Host) adopt(name string, t store.Tenant, uid int) error {
 	from := filepath.Join(h.Store.RetainedDir(), name)
-	if err := os.Chown(filepath.Join(from, filepath.Base(t.DataVolume())), uid, uid); err != nil {
+	if err := store.WriteFile(filepath.Join(from, adoptedMark), nil, 0o600); err != nil {
 		return fmt.Errorf("cannot adopt the data volume: %w", err)
 	}
-	if err := os.Rename(from, t.VolumesDir()); err != nil { // over the empty one
+	if err := own(from, uid); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(t.VolumesDir()); err != nil { // never used
+		return fmt.Errorf("cannot adopt the data volume: %w", err)
+	}
+	if err := os.Rename(from, t.VolumesDir()); err != nil {
 		return fmt.Errorf("cannot adopt the data volume: %w", err)
 	}
 	return store.SyncDir(h.Store.RetainedDir())
+}
+
+// own gives the volume and its snapshots to the VMM's user.
+func own(dir string, uid int) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && d.Name() != adoptedMark {
+			err = os.Lchown(path, uid, uid)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot adopt the data volume: %w", err)
+		}
+		return nil
+	})
 }
 
 // Retained lists the data volumes that destroying tenants of this id kept, by

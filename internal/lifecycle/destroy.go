@@ -60,10 +60,7 @@ func (h *Host) destroy(ctx context.Context, id string, existed bool, o DestroyOp
 	var done Destroyed
 	err := sequence(ctx, "destroy", []step{
 		{"stop", func(ctx context.Context) error {
-			if !existed {
-				return nil
-			}
-			return h.stopForGood(ctx, id)
+			return h.stopForGood(ctx, id, existed)
 		}},
 		{"sweep", func(ctx context.Context) error { return h.sweep(ctx, id) }},
 		{"retain", func(context.Context) (err error) {
@@ -79,16 +76,22 @@ func (h *Host) destroy(ctx context.Context, id string, existed bool, o DestroyOp
 	return done, err
 }
 
-// stopForGood stops a tenant that is to go. A state that cannot be read does
-// not save it: the supervisor is then swept like any other leftover.
-func (h *Host) stopForGood(ctx context.Context, id string) error {
-	_, err := h.stop(ctx, id, StopOptions{})
-	var damaged *store.DamagedError
-	if errors.As(err, &damaged) {
+// stopForGood stops a tenant that is to go. A state that is missing or cannot
+// be read does not save it: its supervisor needs none to be asked.
+func (h *Host) stopForGood(ctx context.Context, id string, existed bool) error {
+	if existed {
+		_, err := h.stop(ctx, id, StopOptions{})
+		var damaged *store.DamagedError
+		if !errors.As(err, &damaged) {
+			return err
+		}
 		h.Say("  %v", damaged)
-		return nil
 	}
-	return err
+	alive, err := h.Store.SupervisorAlive(id)
+	if err != nil || !alive {
+		return err
+	}
+	return h.askSupervisor(ctx, id, StopOptions{})
 }
 
 // retain moves the data volume aside. The folder appears with the volume in

@@ -14,6 +14,7 @@ import (
 	"github.com/auser/mvm/internal/audit"
 	"github.com/auser/mvm/internal/config"
 	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // What an error is about, for errors.Is. Bad input is a *tenant.InputError and
@@ -78,6 +79,9 @@ func (h *Host) record(id, act string, detail map[string]any, err error) error {
 
 // exists returns store.ErrNotFound, naming the tenant, where there is none.
 func (h *Host) exists(id string) error {
+	if err := tenant.CheckID(id); err != nil {
+		return err
+	}
 	if !h.Store.Exists(id) {
 		return fmt.Errorf("%w: %s", store.ErrNotFound, id)
 	}

@@ -44,7 +44,7 @@ func (h *Host) Observe(id string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	state, err := h.Store.LoadState(id)
+	state, alive, err := h.stateAndLife(id)
 	if err != nil {
 		return Status{}, err
 	}
@@ -54,10 +54,6 @@ func (h *Host) Observe(id string) (Status, error) {
 	}
 	if !live(state.Phase) {
 		return st, nil
-	}
-	alive, err := h.Store.SupervisorAlive(id)
-	if err != nil {
-		return Status{}, err
 	}
 	boot, err := proc.BootID()
 	if err != nil {
@@ -73,6 +69,25 @@ func (h *Host) Observe(id string) (Status, error) {
 		st.Phase, st.Reason = tenant.Failed, fmt.Sprintf("its VMM, process %d, is gone", state.FirecrackerPID)
 	}
 	return st, nil
+}
+
+// stateAndLife reads a tenant's state and whether its supervisor lives, such
+// that the two belong together: a supervisor that ends between the one look
+// and the other has written its last word in the meantime.
+func (h *Host) stateAndLife(id string) (state tenant.State, alive bool, err error) {
+	for {
+		state, err = h.Store.LoadState(id)
+		if err != nil || !live(state.Phase) {
+			return state, false, err
+		}
+		if alive, err = h.Store.SupervisorAlive(id); err != nil || alive {
+			return state, alive, err
+		}
+		again, err := h.Store.LoadState(id)
+		if err != nil || again.Phase == state.Phase && again.Since.Equal(state.Since) {
+			return again, false, err
+		}
+	}
 }
 
 // live says whether a supervisor should be there in this phase.

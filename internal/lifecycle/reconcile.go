@@ -14,6 +14,7 @@ import (
 	"github.com/auser/mvm/internal/cgroup"
 	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/network"
+	"github.com/auser/mvm/internal/network/ipam"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
@@ -82,6 +83,7 @@ func (h *Host) Reconcile(ctx context.Context, dryRun bool) ([]Act, error) {
 			r.failed = errors.Join(r.failed, fmt.Errorf("cannot %s: %w", step.what, err))
 		}
 		if ctx.Err() != nil {
+			r.failed = errors.Join(r.failed, ctx.Err())
 			break
 		}
 	}
@@ -111,8 +113,7 @@ func (r *reconciler) leftovers(ctx context.Context) error {
 	for _, name := range names {
 		id := strings.TrimPrefix(name, ".gone-")
 		if tenant.CheckID(id) != nil {
-			r.do("", "remove "+name+" from the tenants' folder", func() error { return r.Store.RemoveLeftover(name) })
-			continue
+			continue // not a name that mvm makes: somebody's own
 		}
 		lock, err := r.tryLock(ctx, id)
 		if err != nil {
@@ -152,8 +153,10 @@ func (r *reconciler) tenant(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if !live(state.Phase) {
-		return nil
+	t := r.Store.Tenant(id)
+	temps, err := filepath.Glob(filepath.Join(t.Dir, store.TempPattern))
+	if err != nil || !live(state.Phase) && len(temps) == 0 {
+		return err
 	}
 	lock, err := r.tryLock(ctx, id)
 	if err != nil || lock == nil {
@@ -165,14 +168,23 @@ func (r *reconciler) tenant(ctx context.Context, id string) error {
 		return err
 	}
 	alive, err := r.Store.SupervisorAlive(id)
-	if err != nil || alive || !live(status.State.Phase) {
+	if err != nil || alive {
 		return err
+	}
+	if !live(status.State.Phase) {
+		if len(temps) > 0 {
+			r.do(id, "remove what a killed write left", func() error { return store.SweepTemp(t.Dir) })
+		}
+		return nil
 	}
 	r.do(id, fmt.Sprintf("sweep after its run (%s)", status.Reason), func() error {
 		if err := r.sweep(ctx, id); err != nil {
 			return err
 		}
 		return r.Store.UpdateState(id, func(s *tenant.State) error {
+			if !live(s.Phase) {
+				return nil // its supervisor had the last word after all
+			}
 			s.Phase, s.Reason, s.Since = status.Phase, status.Reason, time.Now().UTC()
 			s.Running, s.FirecrackerPID, s.FirecrackerStart, s.SupervisorPID, s.SupervisorStart = false, 0, 0, 0, 0
 			return nil
@@ -181,31 +193,36 @@ func (r *reconciler) tenant(ctx context.Context, id string) error {
 	return nil
 }
 
-// owners maps the short hash of every tenant with a living supervisor, or on
-// which a command is at work, to its id.
-func (r *reconciler) owners(ctx context.Context) (map[string]string, error) {
-	ids, err := r.Store.ActiveIDs()
+// byHash maps the short hashes under which tenants have cgroups and sockets to
+// their ids.
+func (r *reconciler) byHash() (map[string]string, error) {
+	ids, err := r.Store.IDs()
 	if err != nil {
 		return nil, err
 	}
-	owners := map[string]string{}
+	owners := make(map[string]string, len(ids))
 	for _, id := range ids {
-		alive, err := r.Store.SupervisorAlive(id)
-		if err != nil {
-			return nil, err
-		}
-		lock, err := r.tryLock(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if alive || lock == nil {
-			owners[tenant.ShortHash(id)] = id
-		}
-		if lock != nil {
-			lock.Unlock()
-		}
+		owners[tenant.ShortHash(id)] = id
 	}
 	return owners, nil
+}
+
+// unlessUsed does act for what bears the short hash of a tenant, unless that
+// tenant's supervisor lives or a command is at work on it.
+func (r *reconciler) unlessUsed(ctx context.Context, owners map[string]string, hash, what string, act func() error) error {
+	id, owned := owners[hash]
+	if owned {
+		lock, err := r.tryLock(ctx, id)
+		if err != nil || lock == nil {
+			return err
+		}
+		defer lock.Unlock()
+		if alive, err := r.Store.SupervisorAlive(id); err != nil || alive {
+			return err
+		}
+	}
+	r.do(id, what, act)
+	return nil
 }
 
 func (r *reconciler) cgroups(ctx context.Context) error {
@@ -218,21 +235,21 @@ func (r *reconciler) cgroups(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	owners, err := r.owners(ctx)
+	owners, err := r.byHash()
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if _, owned := owners[name]; owned {
-			continue
-		}
-		r.do("", "remove the cgroup "+parent+"/"+name, func() error {
+		err := r.unlessUsed(ctx, owners, name, "remove the cgroup "+parent+"/"+name, func() error {
 			group, err := host.Group(parent, name)
 			if err != nil {
 				return err
 			}
 			return group.Remove(ctx)
 		})
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -242,14 +259,14 @@ func (r *reconciler) sockets(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	owners, err := r.owners(ctx)
+	owners, err := r.byHash()
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if _, owned := owners[e.Name()]; !owned {
-			path := filepath.Join(r.Store.RunDir, e.Name())
-			r.do("", "remove "+path, func() error { return os.RemoveAll(path) })
+		path := filepath.Join(r.Store.RunDir, e.Name())
+		if err := r.unlessUsed(ctx, owners, e.Name(), "remove "+path, func() error { return os.RemoveAll(path) }); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -314,21 +331,9 @@ func (r *reconciler) network(ctx context.Context) error {
 		return err
 	}
 	defer lock.Unlock()
-	owners, err := r.owners(ctx)
+	eps, err := r.endpoints()
 	if err != nil {
 		return err
-	}
-	var eps []network.Endpoint
-	for _, id := range owners {
-		state, err := r.Store.LoadState(id)
-		if err != nil {
-			return err
-		}
-		ep, err := supervisor.Endpoint(state)
-		if err != nil {
-			return err
-		}
-		eps = append(eps, ep)
 	}
 	slices.SortFunc(eps, func(a, b network.Endpoint) int { return a.IP.Compare(b.IP) })
 	restore := network.Reconcile
@@ -342,6 +347,48 @@ func (r *reconciler) network(ctx context.Context) error {
 	return err
 }
 
+// endpoints are the places in the network of all tenants with a living
+// supervisor. They follow from the id, the lease and the spec: a damaged state
+// costs no running tenant its network.
+func (r *reconciler) endpoints() ([]network.Endpoint, error) {
+	ids, err := r.Store.IDs()
+	if err != nil {
+		return nil, err
+	}
+	leases, err := r.leases()
+	if err != nil {
+		return nil, err
+	}
+	held := leases.Leases()
+	var eps []network.Endpoint
+	for _, id := range ids {
+		alive, err := r.Store.SupervisorAlive(id)
+		if err != nil {
+			return nil, err
+		}
+		ip, leased := held[id]
+		if !alive || !leased {
+			continue
+		}
+		index, err := ipam.Index(r.subnet(), ip)
+		if err != nil {
+			return nil, err
+		}
+		uid := r.Config.Limits.UIDBase + index
+		policy := network.Policy{Mode: network.None} // of a spec that cannot be read
+		if spec, err := r.Store.LoadSpec(id); err == nil {
+			if policy, err = supervisor.Policy(spec.Egress); err != nil {
+				return nil, err
+			}
+		}
+		eps = append(eps, network.Endpoint{
+			TAP: tenant.TapName(r.Store.Scope, id), MAC: tenant.MAC(r.Store.Scope, id), IP: ip,
+			UID: uid, GID: uid, Policy: policy,
+		})
+	}
+	return eps, nil
+}
+
 // starts runs what should run: what was running when the host went down or
 // its supervisor died, if its restart policy says so.
 func (r *reconciler) starts(ctx context.Context) error {
@@ -350,15 +397,11 @@ func (r *reconciler) starts(ctx context.Context) error {
 		return err
 	}
 	for _, id := range ids {
-		state, err := r.Store.LoadState(id)
-		if err != nil || live(state.Phase) {
+		status, err := r.Observe(id)
+		if err != nil || live(status.Phase) {
 			continue // reported before, or running
 		}
-		spec, err := r.Store.LoadSpec(id)
-		if err != nil {
-			continue
-		}
-		if policy, err := tenant.ParseRestart(spec.Restart); err != nil || !shouldRun(policy.Mode, state) {
+		if policy, err := tenant.ParseRestart(status.Spec.Restart); err != nil || !shouldRun(policy.Mode, status.State) {
 			continue
 		}
 		r.do(id, "start it", func() error {

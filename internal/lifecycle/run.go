@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -75,7 +76,17 @@ func (h *Host) spawn(ctx context.Context, id string, progress func(supervisor.Pr
 		return err
 	}
 	defer lock.Unlock()
-	return supervisor.Spawn(ctx, h.Store, id, lock, progress)
+	err = supervisor.Spawn(ctx, h.Store, id, lock, progress)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	// A supervisor that got that far has said so itself.
+	return errors.Join(err, h.Store.UpdateState(id, func(s *tenant.State) error {
+		if s.Phase == tenant.Created || s.Phase == tenant.Stopped {
+			s.Phase, s.Reason, s.Since = tenant.Failed, err.Error(), time.Now().UTC()
+		}
+		return nil
+	}))
 }
 
 // settled observes a tenant. One whose supervisor is at it already needs no
@@ -130,9 +141,10 @@ func (h *Host) wantRunning(ctx context.Context, id string, spec tenant.Spec) err
 		return err
 	}
 	return h.Store.UpdateState(id, func(s *tenant.State) error {
-		if live(s.Phase) { // its supervisor died and could not say so
-			s.Phase = tenant.Stopped
+		if s.Phase != tenant.Created {
+			s.Phase, s.Reason = tenant.Stopped, ""
 		}
+		s.Running, s.FirecrackerPID, s.FirecrackerStart, s.SupervisorPID, s.SupervisorStart = false, 0, 0, 0, 0
 		s.Wanted, s.Spec, s.Tier, s.BootID = true, spec, h.Config.Tier, boot
 		s.Restarts = 0
 		return nil
@@ -161,7 +173,11 @@ func (h *Host) waitForSSH(ctx context.Context, id string, timeout time.Duration)
 		if obsErr != nil {
 			return obsErr
 		}
-		if !status.Running && status.Phase != tenant.Restarting && status.Phase != tenant.Starting {
+		alive, aliveErr := h.Store.SupervisorAlive(id)
+		if aliveErr != nil {
+			return aliveErr
+		}
+		if !alive || !live(status.State.Phase) {
 			return &Error{Kind: ErrState, Msg: fmt.Sprintf("it ended before it answered on SSH: %s: %s", status.Phase, status.Reason), Hint: "look at its console: mvm tenant logs " + id}
 		}
 		select {

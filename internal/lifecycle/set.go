@@ -112,8 +112,8 @@ func (h *Host) growData(ctx context.Context, s Status, mib int) error {
 	if mib < s.Spec.DataMiB {
 		return &tenant.InputError{Msg: fmt.Sprintf("the data volume has %d MiB and cannot shrink", s.Spec.DataMiB), Hint: "export it, destroy the tenant, create it smaller and import"}
 	}
-	if live(s.Phase) {
-		return &Error{Kind: ErrState, Msg: "the data volume cannot grow while the tenant runs", Hint: "mvm tenant stop " + s.ID}
+	if _, err := h.atRest(ctx, s.ID); err != nil {
+		return fmt.Errorf("cannot grow the data volume: %w", err)
 	}
 	return volume.Grow(ctx, h.Store.Tenant(s.ID).DataVolume(), mib)
 }

@@ -125,7 +125,8 @@ func (h *Host) checkCapacity(spec tenant.Spec) error {
 			h.Say("  not counted: %v", err)
 			continue
 		}
-		if id != spec.TenantID && (live(s.Phase) || s.State.Wanted) {
+		beingStarted := s.State.Wanted && (s.State.Phase == tenant.Created || s.State.Phase == tenant.Stopped)
+		if id != spec.TenantID && (live(s.Phase) || s.Running || beingStarted) {
 			taken = append(taken, h.demand(s.State.Spec))
 		}
 	}

@@ -37,6 +37,27 @@ func (h *Host) sweep(ctx context.Context, id string) error {
 	return errors.Join(store.SweepTemp(t.Dir), store.SweepTemp(t.ArtifactsDir()), store.SweepTemp(t.RuntimeDir()))
 }
 
+// atRest makes sure that nothing uses the tenant's volumes: no supervisor, and
+// no VMM that the kernel has yet to end after its supervisor's death. The
+// caller holds the tenant's lock.
+func (h *Host) atRest(ctx context.Context, id string) (tenant.State, error) {
+	status, err := h.Observe(id)
+	if err != nil {
+		return tenant.State{}, err
+	}
+	alive, err := h.Store.SupervisorAlive(id)
+	if err != nil {
+		return tenant.State{}, err
+	}
+	if alive {
+		return tenant.State{}, &Error{Kind: ErrState, Msg: fmt.Sprintf("it is %s", status.Phase), Hint: "mvm tenant stop " + id}
+	}
+	if live(status.State.Phase) {
+		return status.State, h.sweep(ctx, id)
+	}
+	return status.State, nil
+}
+
 // sweepCgroup also ends what still runs in it.
 func (h *Host) sweepCgroup(ctx context.Context, id string) error {
 	groups, err := cgroup.Detect()

@@ -171,14 +171,11 @@ func (h *Host) withVolume(ctx context.Context, id, act string, detail map[string
 		return err
 	}
 	defer lock.Unlock()
-	status, err := h.Observe(id)
+	state, err := h.atRest(ctx, id)
 	if err != nil {
 		return err
 	}
-	if live(status.Phase) {
-		return &Error{Kind: ErrState, Msg: fmt.Sprintf("it is %s", status.Phase), Hint: "mvm tenant stop " + id}
-	}
-	return h.record(id, act, detail, do(h.Store.Tenant(id), status.State))
+	return h.record(id, act, detail, do(h.Store.Tenant(id), state))
 }
 
 // Kept is a data volume that destroying a tenant kept.

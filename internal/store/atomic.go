@@ -54,6 +54,9 @@ func WriteFile(path string, data []byte, mode fs.FileMode) (err error) {
 // tempPrefix marks files that a killed write may leave behind.
 const tempPrefix = ".tmp-"
 
+// TempPattern matches such files (filepath.Glob).
+const TempPattern = tempPrefix + "*"
+
 // WriteJSON writes v, indented for people, readable by the owner only.
 func WriteJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
@@ -75,7 +78,7 @@ func SyncDir(dir string) error {
 // SweepTemp removes what killed writes left in dir. The caller holds the lock
 // under which files in dir are written.
 func SweepTemp(dir string) error {
-	left, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
+	left, err := filepath.Glob(filepath.Join(dir, TempPattern))
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/proc"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // Locks are flock(2) locks on files in locks/ that are never unlinked. The
@@ -54,18 +55,27 @@ func (e *BusyError) Error() string {
 
 // LockTenant locks the tenant against other commands, waiting at most wait.
 func (s *Store) LockTenant(ctx context.Context, id string, wait time.Duration) (*Lock, error) {
-	return s.lock(ctx, s.lockPath(id, "lock"), "tenant "+id, wait)
+	return s.lockTenant(ctx, id, "lock", "tenant "+id, wait)
 }
 
 // LockBuild makes the builds of one tenant queue.
 func (s *Store) LockBuild(ctx context.Context, id string, wait time.Duration) (*Lock, error) {
-	return s.lock(ctx, s.lockPath(id, "build"), "the build of tenant "+id, wait)
+	return s.lockTenant(ctx, id, "build", "the build of tenant "+id, wait)
 }
 
 // LockSupervisor takes the lock that a tenant's supervisor holds as long as it
 // lives. The one who starts a supervisor takes it and passes it on.
 func (s *Store) LockSupervisor(ctx context.Context, id string, wait time.Duration) (*Lock, error) {
-	return s.lock(ctx, s.lockPath(id, "supervisor"), "the supervisor of tenant "+id, wait)
+	// Whoever only looks whether it is held has it for a moment.
+	return s.lockTenant(ctx, id, "supervisor", "the supervisor of tenant "+id, max(wait, time.Second))
+}
+
+// lockTenant checks the id, which becomes part of a file's name, first.
+func (s *Store) lockTenant(ctx context.Context, id, kind, what string, wait time.Duration) (*Lock, error) {
+	if err := tenant.CheckID(id); err != nil {
+		return nil, err
+	}
+	return s.lock(ctx, s.lockPath(id, kind), what, wait)
 }
 
 // LockHost locks what all tenants share. It is held for milliseconds.

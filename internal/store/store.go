@@ -186,6 +186,9 @@ func (s *Store) LoadState(id string) (tenant.State, error) {
 }
 
 func (s *Store) load(id, path string, into any) error {
+	if err := tenant.CheckID(id); err != nil {
+		return err
+	}
 	data, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !s.Exists(id):
@@ -280,16 +283,4 @@ func (s *Store) Remove(id string) error {
 		return fmt.Errorf("cannot remove tenant %s: %w", id, err)
 	}
 	return nil
-}
-
-// RemoveLeftover removes one folder that Leftovers named.
-func (s *Store) RemoveLeftover(name string) error {
-	left, err := s.Leftovers()
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(left, name) {
-		return fmt.Errorf("cannot remove %s: it is a tenant's", name)
-	}
-	return os.RemoveAll(filepath.Join(s.tenantsDir(), name))
 }

@@ -56,6 +56,7 @@ func (s *supervisor) bringUp(ctx context.Context) (*launch, error) {
 		{"jail", l.makeJail},
 		{"secrets", l.makeSecrets},
 		{"cgroup", l.makeCgroup},
+		{"audit", func(context.Context) error { return l.record("start", l.detail, nil) }},
 		{"vmm", l.startVMM},
 	} {
 		began := time.Now()
@@ -74,19 +75,17 @@ func (l *launch) load(ctx context.Context) error {
 	if l.state, err = l.store.LoadState(l.t.ID); err != nil {
 		return err
 	}
-	if l.state.Spec, err = l.store.LoadSpec(l.t.ID); err != nil {
-		return err
-	}
 	data, err := os.ReadFile(l.t.Manifest())
 	if err != nil {
 		return fmt.Errorf("cannot read the manifest: %w", err)
 	}
 	if have := store.SHA256(data); have != l.state.Artifacts.ManifestSHA256 {
-		return &changedError{fmt.Sprintf("the manifest %s was changed since the build", l.t.Manifest()), l.t.ID}
+		return &changedError{fmt.Sprintf("the manifest %s is not that of the last whole build: a build was cut short, or somebody changed it", l.t.Manifest()), l.t.ID}
 	}
 	if l.manifest, err = build.DecodeManifest(data); err != nil {
 		return err
 	}
+	l.useImage()
 	if l.driver, err = Driver(l.supervisor.config); err != nil {
 		return err
 	}
@@ -100,6 +99,19 @@ func (l *launch) load(ctx context.Context) error {
 		"flake_lock_hash": l.manifest.Source.LockHash, "source_nar_hash": l.manifest.Source.NARHash, "nix_store_paths": l.manifest.StorePaths(),
 	}
 	return nil
+}
+
+// useImage makes the paths those of the very image that is verified and
+// recorded, whatever the tenant's links say.
+func (l *launch) useImage() {
+	path := func(name string) string {
+		if _, there := l.manifest.Artifact(name); !there {
+			return ""
+		}
+		return filepath.Join(l.store.ImagesDir(), l.manifest.Image, name)
+	}
+	a := &l.state.Artifacts
+	a.KernelPath, a.RootfsPath, a.InitrdPath, a.FCBaseConfig = path(build.Kernel), path(build.Rootfs), path(build.Initrd), path(build.BaseConfig)
 }
 
 // changedError refuses artifacts that are not what was built.
@@ -284,7 +296,8 @@ func (l *launch) makeCgroup(ctx context.Context) error {
 }
 
 func (l *launch) startVMM(ctx context.Context) error {
-	log, err := os.OpenFile(l.t.VMMLog(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// A guest can make its VMM talk: this log is bounded like the console's.
+	log, err := openConsole(l.t.VMMLog(), l.console.max, l.console.files)
 	if err != nil {
 		return fmt.Errorf("cannot open the VMM's log: %w", err)
 	}
@@ -305,6 +318,12 @@ func (l *launch) startVMM(ctx context.Context) error {
 		<-vm.Done()
 		return nil
 	})
+	// The supervisor's own protection from the out-of-memory killer was
+	// inherited; a guest has none.
+	adj := fmt.Sprintf("/proc/%d/oom_score_adj", vm.Process().ID().PID)
+	if err := os.WriteFile(adj, []byte("0"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may have ended already
+		return fmt.Errorf("cannot make the VMM killable when memory runs out: %w", err)
+	}
 	return nil
 }
 

@@ -59,6 +59,10 @@ func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) er
 	if err != nil {
 		return err
 	}
+	// SIGTERM asks for a stop like any other; it cuts nothing short.
+	ctx = context.WithoutCancel(ctx)
+	terminate := make(chan os.Signal, 1)
+	signal.Notify(terminate, unix.SIGTERM)
 	s := &supervisor{
 		store: st, config: cfg, t: st.Tenant(id), progress: progress,
 		log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
@@ -79,7 +83,7 @@ func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) er
 		defer close(served)
 		serve(listener, s.handle)
 	}()
-	err = s.live(ctx)
+	err = s.live(ctx, terminate)
 	close(s.done)
 	err = errors.Join(err, listener.Close())
 	<-served // whoever asked for this has their answer
@@ -88,8 +92,9 @@ func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) er
 
 // prepare makes this process what a supervisor is.
 func (s *supervisor) prepare() error {
-	// Without this, mounts made here would appear on the host.
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	// Without this, mounts made here would appear on the host; what the host
+	// unmounts still goes here, too.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("cannot leave the host's mounts: %w", err)
 	}
 	// A core dump would hold secrets; what is started here inherits this.
@@ -117,9 +122,7 @@ func (s *supervisor) prepare() error {
 }
 
 // live runs the VM, again and again as the policy says.
-func (s *supervisor) live(ctx context.Context) error {
-	terminate := make(chan os.Signal, 1)
-	signal.Notify(terminate, unix.SIGTERM)
+func (s *supervisor) live(ctx context.Context, terminate <-chan os.Signal) error {
 	for inARow := 0; ; inARow++ {
 		up, err := s.start(ctx, inARow)
 		if err != nil && inARow == 0 {
@@ -167,8 +170,9 @@ func (s *supervisor) start(ctx context.Context, inARow int) (running, error) {
 		return running{}, err
 	}
 	up, err := s.bringUp(ctx)
-	err = s.record("start", up.detail, err)
-	if err == nil {
+	if err != nil {
+		err = s.record("start", up.detail, err)
+	} else {
 		err = s.enter(evUp, "", func(st *tenant.State) {
 			p := up.vm.Process().ID()
 			st.FirecrackerPID, st.FirecrackerStart = p.PID, p.Start
