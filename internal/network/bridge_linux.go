@@ -174,6 +174,7 @@ func (l *links) checkSubnetFree() error {
 // take no advice from tenants.
 var bridgeSysctls = []struct{ key, value string }{
 	{"ipv6/conf/%s/disable_ipv6", "1"},
+	{"ipv4/conf/%s/forwarding", "1"},
 	{"ipv4/conf/%s/rp_filter", "1"},
 	{"ipv4/conf/%s/arp_ignore", "1"},
 	{"ipv4/conf/%s/arp_announce", "2"},

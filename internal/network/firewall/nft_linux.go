@@ -1,9 +1,11 @@
 package firewall
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -18,8 +20,19 @@ type NFT struct{}
 func (NFT) Name() string { return "nft" }
 
 // apply is one transaction: everything of the script or nothing.
-func (NFT) apply(ctx context.Context, script string, flags ...string) error {
-	return run.Run(ctx, run.Command{Name: "nft", Args: append(flags, "-f", "-"), Stdin: strings.NewReader(script)})
+func (n NFT) apply(ctx context.Context, script string, flags ...string) error {
+	_, err := n.run(ctx, script, append(flags, "-f", "-")...)
+	return err
+}
+
+// run calls nft, in the language that absent knows.
+func (NFT) run(ctx context.Context, stdin string, args ...string) ([]byte, error) {
+	var out bytes.Buffer
+	err := run.Run(ctx, run.Command{
+		Name: "nft", Args: args, Env: append(os.Environ(), "LC_ALL=C"),
+		Stdin: strings.NewReader(stdin), Stdout: &out,
+	})
+	return out.Bytes(), err
 }
 
 // Check has the kernel try the rules without keeping them.

@@ -11,8 +11,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
-	"github.com/auser/mvm/internal/run"
 )
 
 // table is what "nft -j list table" tells of one of our tables.
@@ -24,7 +22,7 @@ type table struct {
 // list reads our two tables; a table that is not there is empty.
 func (n NFT) list(ctx context.Context, b Base) (frames, packets *table, err error) {
 	for family, t := range map[string]**table{"bridge": &frames, "inet": &packets} {
-		out, err := run.Output(ctx, "nft", "-j", "list", "table", family, b.Table)
+		out, err := n.run(ctx, "", "-j", "list", "table", family, b.Table)
 		if absent(err) {
 			out, err = []byte(`{"nftables":[]}`), nil
 		}

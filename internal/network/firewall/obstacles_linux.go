@@ -207,7 +207,7 @@ func nftChains(ctx context.Context, b Base) ([]*nftChain, error) {
 	if _, err := exec.LookPath("nft"); err != nil {
 		return nil, nil
 	}
-	out, err := run.Output(ctx, "nft", "-j", "list", "ruleset")
+	out, err := NFT{}.run(ctx, "", "-j", "list", "ruleset")
 	if err != nil {
 		return nil, nil // not usable here, so nobody uses it
 	}
@@ -341,7 +341,7 @@ func firewalldRuns(ctx context.Context) bool {
 	if _, err := exec.LookPath("firewall-cmd"); err != nil {
 		return false
 	}
-	tables, _ := run.Output(ctx, "nft", "list", "tables") // without nft there is none
+	tables, _ := NFT{}.run(ctx, "", "list", "tables") // without nft there is none
 	_, err := os.Stat("/run/firewalld.pid")
 	if err != nil && !strings.Contains(string(tables), "firewalld") {
 		return false

@@ -57,8 +57,6 @@ func IP(src, dst netip.Addr, proto byte, fragment int, payload []byte) []byte {
 	return join(h, payload)
 }
 
-const dontFragment = 0x4000
-
 // UDP is an IPv4 packet without a UDP checksum, which IPv4 permits.
 func UDP(src, dst netip.AddrPort, payload []byte) []byte {
 	return IP(src.Addr(), dst.Addr(), 17, 0, udp(src.Port(), dst.Port(), payload))
