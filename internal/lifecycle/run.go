@@ -273,13 +273,29 @@ func (h *Host) askSupervisor(ctx context.Context, id string, o StopOptions) erro
 	stopCtx, cancel := context.WithTimeout(ctx, timeout+supervisorGrace)
 	defer cancel()
 	client := supervisor.Client{Socket: h.Store.Tenant(id).ControlSocket()}
-	err := client.Stop(stopCtx, timeout, func(text string) { h.Say("  %s", text) })
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		if err := h.killSupervisor(ctx, id, err); err != nil {
-			return err
+	retry := time.NewTicker(50 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		err := client.Stop(stopCtx, timeout, func(text string) { h.Say("  %s", text) })
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		killed, killErr := h.killSupervisor(ctx, id, err)
+		if killErr != nil {
+			return killErr
+		}
+		if killed {
+			break
+		}
+		// It is so young that it does not listen yet, or so dead that only
+		// the kernel is still at it.
+		select {
+		case <-retry.C:
+		case <-stopCtx.Done():
+			return &Error{Kind: ErrState, Msg: "its supervisor neither answers nor is named by its state", Hint: "end the process that holds " + h.Store.SupervisorLockFile(id)}
 		}
 	}
 	// Its lock is free when the last process of its namespace is gone.
@@ -295,19 +311,22 @@ func (h *Host) askSupervisor(ctx context.Context, id string, o StopOptions) erro
 // guest has ended.
 const supervisorGrace = 20 * time.Second
 
-func (h *Host) killSupervisor(ctx context.Context, id string, why error) error {
+// killSupervisor ends a supervisor that does not do what it is asked, and
+// reports that there is none any more. It is false where the lock is held, but
+// not by a living process that the state names.
+func (h *Host) killSupervisor(ctx context.Context, id string, why error) (gone bool, err error) {
 	alive, err := h.Store.SupervisorAlive(id)
 	if err != nil || !alive {
-		return err
+		return true, err
 	}
-	h.Say("  the supervisor does not stop it (%v): killing the supervisor", why)
 	state, err := h.Store.LoadState(id)
 	if err != nil {
-		return err
+		return false, err
 	}
 	p := proc.ID{PID: state.SupervisorPID, Start: state.SupervisorStart}
 	if !p.Alive() {
-		return &Error{Kind: ErrState, Msg: "its supervisor lives, but its state does not name it", Hint: "end the process that holds " + h.Store.SupervisorLockFile(id)}
+		return false, nil
 	}
-	return p.Kill()
+	h.Say("  the supervisor does not stop it (%v): killing the supervisor", why)
+	return true, p.Kill()
 }

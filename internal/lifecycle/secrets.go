@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/volume"
 )
@@ -61,8 +62,15 @@ func (h *Host) changeSecrets(ctx context.Context, id, act, key string, change fu
 	if s, err = change(s); err != nil {
 		return err
 	}
+	sealer, err := supervisor.Sealer(h.Config)
+	if err != nil {
+		return err
+	}
 	data, err := s.Encode()
 	if err != nil {
+		return err
+	}
+	if data, err = sealer.Seal(data); err != nil {
 		return err
 	}
 	err = store.WriteFile(h.Store.Tenant(id).SecretsFile(), data, 0o600)
@@ -77,6 +85,13 @@ func (h *Host) loadSecrets(id string) (volume.Secrets, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the secrets: %w", err)
+	}
+	sealer, err := supervisor.Sealer(h.Config)
+	if err != nil {
+		return nil, err
+	}
+	if data, err = sealer.Open(data); err != nil {
+		return nil, err
 	}
 	s, err := volume.DecodeSecrets(data)
 	if err != nil {

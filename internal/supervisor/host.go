@@ -3,6 +3,7 @@ package supervisor
 import (
 	"fmt"
 	"net/netip"
+	"os"
 
 	"github.com/auser/mvm/internal/config"
 	"github.com/auser/mvm/internal/network"
@@ -11,6 +12,7 @@ import (
 	"github.com/auser/mvm/internal/vmm"
 	"github.com/auser/mvm/internal/vmm/firecracker"
 	"github.com/auser/mvm/internal/vmm/qemu"
+	"github.com/auser/mvm/internal/volume"
 )
 
 // NetworkConfig is the host's side of the network of this state directory.
@@ -53,6 +55,19 @@ func Policy(egress string) (network.Policy, error) {
 		p.Allow = append(p.Allow, network.Rule{Prefix: r.Prefix, Proto: r.Proto, Port: r.Port})
 	}
 	return p, nil
+}
+
+// Sealer opens and seals secrets.json; nil, which leaves it plain, where no age
+// identity is configured.
+func Sealer(c config.Config) (*volume.Sealer, error) {
+	if c.Secrets.AgeIdentity == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(c.Secrets.AgeIdentity)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the age identity: %w", err)
+	}
+	return volume.NewSealer(data)
 }
 
 // CgroupParent is the cgroup that holds those of all tenants of s.

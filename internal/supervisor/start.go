@@ -262,6 +262,13 @@ func (l *launch) secretFiles() ([]volume.File, error) {
 	case err != nil:
 		return nil, fmt.Errorf("cannot read the secrets: %w", err)
 	default:
+		sealer, err := Sealer(l.supervisor.config)
+		if err != nil {
+			return nil, err
+		}
+		if data, err = sealer.Open(data); err != nil {
+			return nil, err
+		}
 		if files, err = volume.ParseSecrets(data); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,333 @@
+package tests
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// killCase is an act that is killed after every single step.
+type killCase struct {
+	name    string
+	prepare [][]string // commands that lead up to it
+	act     []string
+	then    func(*killEnv, *testing.T) // what must hold once it was repeated
+}
+
+var killCases = []killCase{
+	{"create", nil, create("acme"), (*killEnv).isCreated},
+	{"run", [][]string{create("acme"), {"link"}}, []string{"tenant", "run", "acme", "--no-wait"}, (*killEnv).isRunning},
+	{"stop", [][]string{create("acme"), {"link"}, {"tenant", "run", "acme", "--no-wait"}}, []string{"tenant", "stop", "acme", "--timeout", "0"}, (*killEnv).isStopped},
+	{"set", [][]string{create("acme"), {"link"}}, []string{"tenant", "set", "acme", "--cpus", "2", "--data-size", "48", "--egress", "none"}, (*killEnv).isSet},
+	{"set-egress-running", [][]string{create("acme"), {"link"}, {"tenant", "run", "acme", "--no-wait"}}, []string{"tenant", "set", "acme", "--egress", "none"}, (*killEnv).isRunning},
+	{"destroy", [][]string{create("acme"), {"link"}, {"tenant", "run", "acme", "--no-wait"}}, []string{"tenant", "destroy", "acme", "--yes"}, (*killEnv).isGone},
+	{"reconcile", [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", "always"}, {"tenant", "run", "acme", "--no-wait"}, {"kill-supervisor"}}, []string{"reconcile"}, (*killEnv).isRunning},
+}
+
+func create(id string) []string {
+	return []string{"tenant", "create", id, "--flake", "../nix/debian", "--profile", "minimal", "--data-size", "32", "--mem", "64"}
+}
+
+// TestKillAnywhere kills mvm, and the supervisor that it starts, after every
+// single step. The same command, given again, must finish the act; destroy
+// must then leave nothing, and the data volume must be whole.
+func TestKillAnywhere(t *testing.T) {
+	k := newKillEnv(t)
+	k.buildTemplate(t)
+	for _, c := range killCases {
+		t.Run(c.name, func(t *testing.T) {
+			points := k.trace(t, c)
+			t.Logf("%d places to be killed at", len(points))
+			if len(points) < 3 {
+				t.Fatalf("only %v: the act has more steps than that", points)
+			}
+			for _, point := range points {
+				t.Run(strings.ReplaceAll(point, " ", "_"), func(t *testing.T) { k.killAt(t, c, point) })
+			}
+		})
+	}
+}
+
+type killEnv struct {
+	*env
+	template string // a copy of a built tenant's folder
+}
+
+func newKillEnv(t *testing.T) *killEnv {
+	t.Helper()
+	cache, err := cacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &killEnv{env: &env{repo: repo, cache: cache, root: filepath.Join(cache, "test", "kill"), bin: t.TempDir()}}
+	k.goBuild(t, "mvm", "./cmd/mvm", "-tags", "crashpoints")
+	k.goBuild(t, "standin", "./tests/standin")
+	k.prepareRoot(t, fmt.Sprintf("\n[vmm]\nqemu = %q\n", filepath.Join(k.bin, "standin")))
+	return k
+}
+
+// buildTemplate builds a tenant once, with real Nix; the passes take its
+// artifacts over instead of building again.
+func (k *killEnv) buildTemplate(t *testing.T) {
+	t.Helper()
+	k.mvm(t, create("acme")...)
+	k.mvm(t, "tenant", "build", "acme")
+	k.template = filepath.Join(t.TempDir(), "acme")
+	if out, err := exec.Command("cp", "-a", filepath.Join(k.root, "tenants", "acme"), k.template).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	k.mvm(t, "tenant", "destroy", "acme", "--yes", "--wipe-volumes")
+}
+
+// link makes the built artifacts acme's, as a build would.
+func (k *killEnv) link(t *testing.T) {
+	t.Helper()
+	acme := filepath.Join(k.root, "tenants", "acme")
+	if out, err := exec.Command("cp", "-a", "-T", filepath.Join(k.template, "artifacts"), filepath.Join(acme, "artifacts")).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	built, state := readJSON(t, filepath.Join(k.template, "state.json")), readJSON(t, filepath.Join(acme, "state.json"))
+	for _, field := range []string{"artifacts", "flake_lock_hash", "nix_store_paths", "built_at"} {
+		state[field] = built[field]
+	}
+	data, err := json.Marshal(state)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(acme, "state.json"), data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readJSON(t *testing.T, path string) map[string]any {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	var doc map[string]any
+	if err == nil {
+		err = json.Unmarshal(data, &doc)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func (k *killEnv) do(t *testing.T, args []string) {
+	t.Helper()
+	switch args[0] {
+	case "link":
+		k.link(t)
+	case "kill-supervisor":
+		pid := int(k.state(t)["supervisor_pid"].(float64))
+		p, err := os.FindProcess(pid)
+		if err == nil {
+			err = p.Kill()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	default:
+		k.mvm(t, args...)
+	}
+}
+
+func (k *killEnv) state(t *testing.T) map[string]any {
+	t.Helper()
+	return readJSON(t, filepath.Join(k.root, "tenants", "acme", "state.json"))
+}
+
+// trace does the act once and returns the places that it came by, in order.
+func (k *killEnv) trace(t *testing.T, c killCase) []string {
+	t.Helper()
+	for _, args := range c.prepare {
+		k.do(t, args)
+	}
+	file := filepath.Join(t.TempDir(), "trace")
+	if out, err := k.crash(c.act, "MVM_CRASH_TRACE="+file); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	data, err := os.ReadFile(file) // before a supervisor goes on tracing
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.then(k, t)
+	k.mvm(t, "tenant", "destroy", "acme", "--yes", "--wipe-volumes")
+	k.nothingLeft(t)
+	seen := map[string]bool{}
+	var points []string
+	for point := range strings.Lines(string(data)) {
+		if point = strings.TrimSpace(point); !seen[point] {
+			seen[point] = true
+			points = append(points, point)
+		}
+	}
+	return points
+}
+
+func (k *killEnv) crash(args []string, env string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(k.bin, "mvm"), append([]string{"--root", k.root}, args...)...)
+	cmd.Env = append(os.Environ(), env)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// killAt kills the act at one place, repeats it and looks at what is there.
+func (k *killEnv) killAt(t *testing.T, c killCase, point string) {
+	before := k.files(t)
+	for _, args := range c.prepare {
+		k.do(t, args)
+	}
+	hasData := len(c.prepare) > 0
+	if hasData {
+		k.writeNote(t)
+	}
+	if out, err := k.crash(c.act, "MVM_CRASH_AT="+point); err == nil && !strings.HasPrefix(point, "undo/") && !strings.HasPrefix(point, "supervisor/") && !strings.HasPrefix(point, "write/") {
+		t.Fatalf("it was not killed:\n%s", out)
+	}
+	k.mvm(t, c.act...)
+	c.then(k, t)
+	if slices.Contains(c.act, "destroy") {
+		k.checkRetained(t)
+	} else {
+		k.mvm(t, "tenant", "destroy", "acme", "--yes")
+		if hasData {
+			k.checkRetained(t)
+		} else {
+			k.removeRetained(t)
+		}
+	}
+	k.nothingLeft(t)
+	after := k.files(t)
+	for path := range after {
+		if !before[path] {
+			t.Errorf("left behind: %s", path)
+		}
+	}
+}
+
+// note is what the data volume holds; it is written without a guest.
+const note = "kept through every kill"
+
+func (k *killEnv) writeNote(t *testing.T) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "note")
+	if err := os.WriteFile(file, []byte(note), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	image := filepath.Join(k.root, "tenants", "acme", "volumes", "data.ext4")
+	if out, err := exec.Command("debugfs", "-w", "-R", "write "+file+" note", image).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func (k *killEnv) retained(t *testing.T) []string {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(k.root, "retained", "acme-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dirs
+}
+
+// checkRetained finds the data volume that destroy kept, whole.
+func (k *killEnv) checkRetained(t *testing.T) {
+	t.Helper()
+	dirs := k.retained(t)
+	if len(dirs) != 1 {
+		t.Fatalf("retained: %v, want one", dirs)
+	}
+	image := filepath.Join(dirs[0], "data.ext4")
+	if out, err := exec.Command("e2fsck", "-fn", image).CombinedOutput(); err != nil {
+		t.Errorf("the data volume is damaged: %v\n%s", err, out)
+	}
+	out, err := exec.Command("debugfs", "-R", "cat note", image).Output()
+	if err != nil || !bytes.Equal(out, []byte(note)) {
+		t.Errorf("the data volume holds %q, %v", out, err)
+	}
+	k.removeRetained(t)
+}
+
+func (k *killEnv) removeRetained(t *testing.T) {
+	t.Helper()
+	for _, dir := range k.retained(t) {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// files lists what is in the state directory, without its caches, records and
+// lock files, which are meant to stay.
+func (k *killEnv) files(t *testing.T) map[string]bool {
+	t.Helper()
+	files := map[string]bool{}
+	err := filepath.WalkDir(k.root, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		switch rel, _ := filepath.Rel(k.root, path); rel {
+		case "images", "src", "builder", "audit", "locks", "build":
+			return filepath.SkipDir
+		default:
+			files[rel] = true
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func (k *killEnv) phase(t *testing.T) string {
+	t.Helper()
+	var shown struct {
+		Phase string `json:"phase"`
+	}
+	if err := json.Unmarshal([]byte(k.mvm(t, "tenant", "show", "acme", "--json")), &shown); err != nil {
+		t.Fatal(err)
+	}
+	return shown.Phase
+}
+
+func (k *killEnv) want(t *testing.T, phase string) {
+	t.Helper()
+	if got := k.phase(t); got != phase {
+		t.Errorf("the tenant is %s, want %s", got, phase)
+	}
+}
+
+func (k *killEnv) isCreated(t *testing.T) { k.want(t, "created") }
+func (k *killEnv) isStopped(t *testing.T) { k.want(t, "stopped") }
+func (k *killEnv) isRunning(t *testing.T) { k.want(t, "running") }
+
+func (k *killEnv) isGone(t *testing.T) {
+	if out := k.mvm(t, "tenant", "list", "--json"); strings.Contains(out, "acme") {
+		t.Errorf("it is still listed: %s", out)
+	}
+}
+
+func (k *killEnv) isSet(t *testing.T) {
+	spec := readJSON(t, filepath.Join(k.root, "tenants", "acme", "spec.json"))
+	want := map[string]any{"vcpus": 2.0, "data_mib": 48.0, "egress": "none"}
+	for _, field := range slices.Sorted(maps.Keys(want)) {
+		if spec[field] != want[field] {
+			t.Errorf("%s = %v, want %v", field, spec[field], want[field])
+		}
+	}
+}
