@@ -132,3 +132,34 @@ func TestImages(t *testing.T) {
 	req.Image = ""
 	wantError(t, req, build.ErrHost, "docker has no builder image "+build.DefaultImage, "mvm builder build-local")
 }
+
+// nerdctl cannot import a file system; docker says whether the image archive
+// that it gets instead is one.
+func TestImageArchive(t *testing.T) {
+	engine := enginetest.Docker(t)
+	dir := t.TempDir()
+	layer, archive := filepath.Join(dir, "layer.tar"), filepath.Join(dir, "image.tar")
+	if out, err := exec.Command("tar", "-C", "/bin", "-cf", layer, "busybox").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	f, err := os.Create(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := build.WriteImageArchive(f, layer, "mvm-test-archive:1"); err != nil {
+		t.Fatal(err)
+	}
+	docker := func(args ...string) string {
+		out, err := exec.Command(engine.Path, args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("docker %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	docker("load", "--input", archive)
+	defer docker("rmi", "mvm-test-archive:1")
+	if got := docker("run", "--rm", "--network=none", "mvm-test-archive:1", "/busybox", "echo", "works"); got != "works\n" {
+		t.Errorf("the image says %q", got)
+	}
+}

@@ -1,0 +1,4 @@
+package build
+
+// WriteImageArchive is what nerdctl loads a local image from.
+var WriteImageArchive = writeImageArchive
