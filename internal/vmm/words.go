@@ -10,7 +10,7 @@ import (
 )
 
 // maxWords bounds what is kept of a VMM's own output.
-const maxWords = 400
+const maxWords = 600
 
 // LastWords hands a VMM's own output on and keeps the end of it, for the
 // reason of its exit.
