@@ -11,6 +11,7 @@ import (
 // commands lists the verbs as they appear in the help.
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
+		a.bootstrapCommand(),
 		a.setupCommand(),
 		a.devCommand(),
 		a.startCommand(),
