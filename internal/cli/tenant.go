@@ -26,6 +26,7 @@ func (a *app) commands() []*cobra.Command {
 		a.netCommand(),
 		a.retainedCommand(),
 		a.gcCommand(),
+		a.topCommand(),
 		a.metricsCommand(),
 		a.syncCommand(),
 		a.doctorCommand(),

@@ -1,0 +1,219 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/auser/mvm/internal/stats"
+)
+
+func (a *app) topCommand() *cobra.Command {
+	var interval time.Duration
+	cmd := &cobra.Command{
+		Use:   "top",
+		Short: "Watch what running tenants take, in a live view of the whole terminal",
+		Long: `Watch what running tenants take, in a live view of the whole terminal.
+
+Keys: c, m, n, d and i sort by CPU, memory, network, disk and id; r reverses;
+/ filters by id, Enter keeps the filter and Esc drops it; arrows, j and k, PgUp
+and PgDn move; q quits.`,
+		Example: "  mvm top\n  mvm top --interval 5s",
+		Args:    exactArgs(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if interval < 100*time.Millisecond {
+				return &usageError{msg: fmt.Sprintf("an interval of %s is too short", interval), hint: "--interval takes 100ms or more"}
+			}
+			if a.width() == 0 || !term.IsTerminal(int(a.In.Fd())) {
+				return &usageError{msg: "mvm top needs a terminal", hint: "mvm tenant stats --json is for scripts"}
+			}
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			m, err := newMeter(h, nil)
+			if err != nil {
+				return err
+			}
+			model := topModel{measure: m.measure, interval: interval, sort: "cpu", color: a.colored()}
+			end, err := tea.NewProgram(model, tea.WithContext(cmd.Context()), tea.WithInput(a.In), tea.WithOutput(a.Out)).Run()
+			if errors.Is(err, tea.ErrInterrupted) || cmd.Context().Err() != nil {
+				return nil // as it is meant to end
+			}
+			if err != nil {
+				return fmt.Errorf("cannot show tenants: %w", err)
+			}
+			return end.(topModel).err
+		},
+	}
+	cmd.Flags().DurationVar(&interval, "interval", time.Second, "how often to measure")
+	return cmd
+}
+
+// topModel is the view's state. It is a value: every key makes a new one.
+type topModel struct {
+	measure  func() ([]stats.Usage, error)
+	interval time.Duration
+	color    bool
+
+	usage         []stats.Usage
+	err           error
+	sort          string
+	reverse       bool
+	filter        string
+	typing        bool // the filter is being typed
+	first         int  // the first row shown
+	width, height int
+}
+
+// measured is what a measurement gave.
+type measured struct {
+	usage []stats.Usage
+	err   error
+}
+
+type tick struct{}
+
+func (m topModel) Init() tea.Cmd { return m.look }
+
+func (m topModel) look() tea.Msg {
+	usage, err := m.measure()
+	return measured{usage, err}
+}
+
+func (m topModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	switch msg := msg.(type) {
+	case tea.WindowSizeMsg:
+		m.width, m.height = msg.Width, msg.Height
+	case measured:
+		if m.usage, m.err = msg.usage, msg.err; m.err != nil {
+			return m, tea.Quit
+		}
+		return m, tea.Tick(m.interval, func(time.Time) tea.Msg { return tick{} })
+	case tick:
+		return m, m.look
+	case tea.KeyPressMsg:
+		return m.key(msg)
+	}
+	return m, nil
+}
+
+func (m topModel) key(k tea.KeyPressMsg) (tea.Model, tea.Cmd) {
+	name := k.String()
+	if name == "ctrl+c" {
+		return m, tea.Quit
+	}
+	if m.typing {
+		switch {
+		case name == "enter":
+			m.typing = false
+		case name == "esc":
+			m.typing, m.filter = false, ""
+		case name == "backspace" && m.filter != "":
+			m.filter = m.filter[:len(m.filter)-1]
+		case len(k.Text) == 1 && k.Text > " " && k.Text < "\x7f":
+			m.filter += k.Text
+		}
+		m.first = 0
+		return m, nil
+	}
+	page := max(1, m.height-4)
+	switch name {
+	case "q":
+		return m, tea.Quit
+	case "c", "m", "n", "d", "i":
+		m.sort = map[string]string{"c": "cpu", "m": "memory", "n": "network", "d": "disk", "i": "id"}[name]
+	case "r":
+		m.reverse = !m.reverse
+	case "/":
+		m.typing = true
+	case "esc":
+		m.filter = ""
+	case "down", "j":
+		m.first++
+	case "up", "k":
+		m.first--
+	case "pgdown":
+		m.first += page
+	case "pgup":
+		m.first -= page
+	case "home":
+		m.first = 0
+	}
+	m.first = max(0, min(m.first, len(m.rows())-1))
+	return m, nil
+}
+
+// rows are the tenants that the filter lets through, sorted.
+func (m topModel) rows() []stats.Usage {
+	var list []stats.Usage
+	for _, u := range m.usage {
+		if strings.Contains(u.ID, m.filter) {
+			list = append(list, u)
+		}
+	}
+	by := map[string]func(stats.Usage) float64{
+		"cpu":     func(u stats.Usage) float64 { return u.CPUPercent },
+		"memory":  func(u stats.Usage) float64 { return float64(u.Memory) },
+		"network": func(u stats.Usage) float64 { return u.NetReceived.PerSecond + u.NetSent.PerSecond },
+		"disk":    func(u stats.Usage) float64 { return u.DiskRead.PerSecond + u.DiskWritten.PerSecond },
+		"id":      func(stats.Usage) float64 { return 0 },
+	}[m.sort]
+	slices.SortStableFunc(list, func(a, b stats.Usage) int {
+		return cmp.Or(cmp.Compare(by(b), by(a)), cmp.Compare(a.ID, b.ID))
+	})
+	if m.reverse {
+		slices.Reverse(list)
+	}
+	return list
+}
+
+func (m topModel) View() tea.View {
+	v := tea.NewView(m.screen())
+	v.AltScreen = true
+	return v
+}
+
+func (m topModel) screen() string {
+	rows := m.rows()
+	var cpu float64
+	var memory uint64
+	for _, u := range rows {
+		cpu, memory = cpu+u.CPUPercent, memory+u.Memory
+	}
+	var b strings.Builder
+	head := fmt.Sprintf("%d running, CPU %.0f %%, memory %s; by %s", len(rows), cpu, byteSize(int64(memory)), m.sort)
+	if m.filter != "" || m.typing {
+		head += ", filter /" + m.filter
+	}
+	if m.typing {
+		head += "_"
+	}
+	b.WriteString(ansi.Truncate(head, m.width, "…") + "\n\n")
+	t := &table{head: usageHead}
+	for _, u := range rows[min(m.first, len(rows)):] {
+		t.row(usageRow(u)...)
+	}
+	var body strings.Builder
+	if err := t.print(&body, m.width); err != nil { // a strings.Builder takes everything
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSuffix(body.String(), "\n"), "\n")
+	lines = lines[:max(0, min(len(lines), m.height-3))]
+	for i, l := range lines {
+		lines[i] = ansi.Truncate(l, m.width, "…")
+	}
+	if m.color && len(lines) > 0 {
+		lines[0] = "\x1b[7m" + lines[0] + "\x1b[0m"
+	}
+	b.WriteString(strings.Join(lines, "\n"))
+	return b.String()
+}
