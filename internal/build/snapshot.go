@@ -85,7 +85,7 @@ func takeSnapshot(ctx context.Context, r flakeRef, srcDir string) (Snapshot, err
 		return s, noFlake(r, top, start)
 	}
 	s.Warnings, s.Bytes = t.warnings, t.bytes
-	digest, err := store(t, srcDir)
+	digest, err := storeTree(t, srcDir)
 	if err != nil {
 		return s, err
 	}
@@ -179,10 +179,10 @@ func sourceURL(top string, s Snapshot) string {
 	return "git+file://" + u.EscapedPath() + "?" + query.Encode()
 }
 
-// store puts the tree into srcDir/<hash>. Files are not synced one by one:
+// storeTree puts the tree into srcDir/<hash>. Files are not synced one by one:
 // Nix computes the same hash again before it uses a snapshot, and a build
 // refuses one that differs.
-func store(t *sourceTree, srcDir string) (narDigest, error) {
+func storeTree(t *sourceTree, srcDir string) (narDigest, error) {
 	digest, err := narHash(t, nil)
 	if err != nil {
 		return narDigest{}, err

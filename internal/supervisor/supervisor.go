@@ -97,16 +97,19 @@ func (s *supervisor) prepare() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("cannot leave the host's mounts: %w", err)
 	}
-	// A core dump would hold secrets; what is started here inherits this.
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return fmt.Errorf("cannot forbid core dumps: %w", err)
+	data, err := os.Stat(s.t.DataVolume())
+	if err != nil {
+		return fmt.Errorf("cannot look at the data volume: %w", err)
+	}
+	// What is started here inherits these limits: the VMM first of all.
+	if err := vmm.LimitSelf(max(uint64(data.Size()), smallestFileLimit)); err != nil {
+		return err
 	}
 	// When memory runs out, the kernel should end the guest, not the process
 	// that knows what to do about it.
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-900"), 0); err != nil {
 		s.log.Warn("cannot lower the out-of-memory score", "error", err)
 	}
-	var err error
 	s.console, err = openConsole(s.t.ConsoleLog(), int64(s.config.Logs.ConsoleMaxMiB)<<20, s.config.Logs.ConsoleFiles)
 	if err != nil {
 		return err
@@ -120,6 +123,9 @@ func (s *supervisor) prepare() error {
 		return nil
 	})
 }
+
+// smallestFileLimit leaves room for what this process itself writes.
+const smallestFileLimit = 64 << 20
 
 // live runs the VM, again and again as the policy says.
 func (s *supervisor) live(ctx context.Context, terminate <-chan os.Signal) error {
