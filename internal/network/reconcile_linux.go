@@ -71,6 +71,7 @@ func reconcile(ctx context.Context, cfg Config, eps []Endpoint, dryRun bool) (ch
 	p := &plan{links: l, cfg: cfg, eps: eps, seen: seen}
 	p.orphans()
 	p.bridges()
+	p.strayGuards()
 	if err := p.forwarding(); err != nil {
 		return nil, err
 	}
@@ -155,6 +156,23 @@ func (p *plan) bridges() {
 	}
 }
 
+// strayGuards removes the routing guard of bridges that are gone.
+func (p *plan) strayGuards() {
+	needed := p.needed()
+	for _, bridge := range slices.Sorted(maps.Keys(p.seen.rules)) {
+		extra := p.seen.rules[bridge]
+		if slices.Contains(needed, bridge) {
+			extra--
+		}
+		for range extra {
+			p.add("routing guard of "+bridge, "remove", "it guards nothing", func(context.Context) error { return p.links.removeGuard(bridge) })
+		}
+	}
+	if len(needed) == 0 && len(p.seen.guard) > 0 {
+		p.add("routing guard", "remove", "it guards nothing", func(context.Context) error { return p.links.removeGuardRoutes() })
+	}
+}
+
 func (p *plan) action(link netlink.Link) string {
 	if link == nil {
 		return "add"
@@ -203,8 +221,11 @@ func (p *plan) forwarding() error {
 	return nil
 }
 
+// fewDifferences is up to how many tenants' rules are set right one by one.
+const fewDifferences = 20
+
 // rules compares the firewall. Differences of single tenants are set right one
-// by one; other base rules are replaced with everything in one transaction.
+// by one; other base rules, or many tenants, in one transaction.
 func (p *plan) rules(ctx context.Context) error {
 	base, err := p.cfg.base()
 	if err != nil {
@@ -228,6 +249,12 @@ func (p *plan) rules(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot compare the firewall rules: %w", err)
 	}
+	replace := func(ctx context.Context) error {
+		if err := backend.Replace(ctx, base, tenants); err != nil {
+			return err
+		}
+		return cutForbiddenFlows(base.Gateway, base.DNS, p.eps...)
+	}
 	if slices.ContainsFunc(diffs, firewall.Difference.Base) {
 		var what []string
 		for _, d := range diffs {
@@ -235,12 +262,11 @@ func (p *plan) rules(ctx context.Context) error {
 				what = append(what, d.What)
 			}
 		}
-		p.add("firewall rules ("+backend.Name()+")", "set", strings.Join(what, "; "), func(ctx context.Context) error {
-			if err := backend.Replace(ctx, base, tenants); err != nil {
-				return err
-			}
-			return cutForbiddenFlows(base.Gateway, base.DNS, p.eps...)
-		})
+		p.add("firewall rules ("+backend.Name()+")", "set", strings.Join(what, "; "), replace)
+		return nil
+	}
+	if len(diffs) > fewDifferences {
+		p.add("firewall rules ("+backend.Name()+")", "set", fmt.Sprintf("they differ for %d tenants", len(diffs)), replace)
 		return nil
 	}
 	wanted := map[string]Endpoint{}
@@ -320,67 +346,4 @@ func (p *plan) taps() {
 			return p.links.connectTAP(tap, bridge, ep)
 		})
 	}
-}
-
-// CleanUp removes everything of this scope and returns what there was. It
-// needs nothing but the configuration.
-func CleanUp(ctx context.Context, cfg Config) ([]Change, error) {
-	changes, err := cleanUp(ctx, cfg)
-	if err != nil {
-		return changes, fmt.Errorf("cannot remove the tenants' network: %w", err)
-	}
-	return changes, nil
-}
-
-func cleanUp(ctx context.Context, cfg Config) ([]Change, error) {
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	l, err := openLinks(cfg)
-	if err != nil {
-		return nil, err
-	}
-	defer l.Close()
-	seen, err := l.observe()
-	if err != nil {
-		return nil, err
-	}
-	p := &plan{links: l, cfg: cfg, seen: seen}
-	p.orphans()
-	for _, name := range slices.Sorted(maps.Keys(seen.bridges)) {
-		p.add("bridge "+name, "remove", "", func(context.Context) error { return p.removeLink(seen.bridges[name]) })
-	}
-	if len(seen.rules)+len(seen.guard) > 0 {
-		p.add("routing guard", "remove", "", func(context.Context) error { return p.removeGuard() })
-	}
-	base, err := cfg.base()
-	if err != nil {
-		return nil, err
-	}
-	if err := p.noRules(ctx, base, "", ""); err != nil {
-		return nil, err
-	}
-	if err := firewall.Withdraw(ctx, base, slices.Sorted(maps.Keys(seen.bridges))); err != nil {
-		return nil, fmt.Errorf("cannot take back what was changed in the host's other firewalls: %w", err)
-	}
-	var changes []Change
-	for _, s := range p.steps {
-		if err := s.do(ctx); err != nil {
-			return changes, fmt.Errorf("cannot %s: %w", s.Change, err)
-		}
-		s.Detail = ""
-		changes = append(changes, s.Change)
-	}
-	return changes, cutSubnetFlows(cfg.Subnet.Masked())
-}
-
-func (p *plan) removeGuard() error {
-	for _, bridge := range slices.Sorted(maps.Keys(p.seen.rules)) {
-		for range p.seen.rules[bridge] {
-			if err := p.links.removeGuard(bridge); err != nil {
-				return err
-			}
-		}
-	}
-	return p.links.removeGuardRoutes()
 }

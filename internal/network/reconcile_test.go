@@ -142,6 +142,25 @@ ip tuntap add tap-mine mode tap
 	})
 }
 
+// TestReconcileEndsWithNothing: what is left of a network whose bridge somebody
+// removed.
+func TestReconcileEndsWithNothing(t *testing.T) {
+	eachFirewall(t, func(t *testing.T, cfg Config) {
+		before := snapshot(t)
+		if _, err := Attach(t.Context(), cfg, endpoint(cfg, 0, Policy{Mode: Open})); err != nil {
+			t.Fatal(err)
+		}
+		commands(t, "ip link del br-tenants\nip link del tap-t0")
+		if _, err := Reconcile(t.Context(), cfg, nil); err != nil {
+			t.Fatal(err)
+		}
+		clean(t, cfg)
+		if d := cmp.Diff(before, emptied(snapshot(t))); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
 // TestReconcileStartsFromNothing: after a reboot everything is made by
 // reconciling alone.
 func TestReconcileStartsFromNothing(t *testing.T) {

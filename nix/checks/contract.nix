@@ -92,7 +92,7 @@ in {
     type = "ext4";
     options = ["nodev" "nofail" "nosuid"];
     inInitrd = false;
-    waits = ["x-systemd.device-timeout=5s"];
+    waits = ["x-systemd.device-timeout=30s"];
     checked = true;
   } (mounts."/data" or null);
   "drive secrets" = is {
@@ -100,7 +100,7 @@ in {
     type = "ext4";
     options = ["nodev" "noexec" "nofail" "nosuid" "ro"];
     inInitrd = false;
-    waits = ["x-systemd.device-timeout=5s"];
+    waits = ["x-systemd.device-timeout=30s"];
     checked = false;
   } (mounts."/run/secrets" or null);
   "root is volatile" = is "tmpfs" (mounts."/".type or null);

@@ -16,7 +16,7 @@ in [
       };
       "/nix/store".options = mkForce ["nodev" "nosuid"];
       "/data".options = ["noexec"];
-      "/run/secrets".options = mkForce ["ro" "nodev" "nosuid" "nofail" "x-systemd.device-timeout=5s"];
+      "/run/secrets".options = mkForce ["ro" "nodev" "nosuid" "nofail" "x-systemd.device-timeout=30s"];
       "/mnt" = {
         device = "/dev/vdd";
         fsType = "ext4";

@@ -350,21 +350,36 @@ func firewalldRuns(ctx context.Context) bool {
 	return err == nil
 }
 
+// firewalldPlaces are its running and its permanent configuration.
+var firewalldPlaces = []struct {
+	name string
+	args []string
+}{{"now", nil}, {"permanently", []string{"--permanent"}}}
+
+// trusted lists the interfaces of the zone trusted.
+func trusted(ctx context.Context, args []string) ([]string, error) {
+	out, err := run.Output(ctx, "firewall-cmd", append(slices.Clone(args), "--zone=trusted", "--list-interfaces")...)
+	return strings.Fields(string(out)), err
+}
+
 func firewalldObstacles(ctx context.Context, bridges []string) ([]Obstacle, error) {
 	if len(bridges) == 0 || !firewalldRuns(ctx) {
 		return nil, nil
 	}
 	var found []Obstacle
-	for _, bridge := range bridges {
-		for _, where := range [][]string{nil, {"--permanent"}} {
-			args := append(slices.Clone(where), "--zone=trusted", "--query-interface="+bridge)
-			if _, err := run.Output(ctx, "firewall-cmd", args...); err == nil {
+	for _, place := range firewalldPlaces {
+		known, err := trusted(ctx, place.args)
+		if err != nil {
+			return nil, err
+		}
+		for _, bridge := range bridges {
+			if slices.Contains(known, bridge) {
 				continue
 			}
 			found = append(found, Obstacle{
-				What: strings.TrimSpace(fmt.Sprintf("firewalld: bridge %s is not in its zone trusted %s", bridge, strings.TrimPrefix(strings.Join(where, ""), "--"))),
+				What: fmt.Sprintf("firewalld: bridge %s is not in its zone trusted (%s)", bridge, place.name),
 				clear: func(ctx context.Context) error {
-					_, err := run.Output(ctx, "firewall-cmd", append(slices.Clone(where), "--zone=trusted", "--change-interface="+bridge)...)
+					_, err := run.Output(ctx, "firewall-cmd", append(slices.Clone(place.args), "--zone=trusted", "--change-interface="+bridge)...)
 					return err
 				},
 			})
@@ -374,18 +389,22 @@ func firewalldObstacles(ctx context.Context, bridges []string) ([]Obstacle, erro
 }
 
 func firewalldWithdraw(ctx context.Context, bridges []string) error {
-	if len(bridges) == 0 || !firewalldRuns(ctx) {
+	if !firewalldRuns(ctx) {
 		return nil
 	}
-	var errs []error
-	for _, bridge := range bridges {
-		for _, where := range [][]string{nil, {"--permanent"}} {
-			if _, err := run.Output(ctx, "firewall-cmd", append(slices.Clone(where), "--zone=trusted", "--query-interface="+bridge)...); err != nil {
+	for _, place := range firewalldPlaces {
+		known, err := trusted(ctx, place.args)
+		if err != nil {
+			return err
+		}
+		for _, bridge := range known {
+			if !slices.Contains(bridges, bridge) {
 				continue
 			}
-			_, err := run.Output(ctx, "firewall-cmd", append(slices.Clone(where), "--zone=trusted", "--remove-interface="+bridge)...)
-			errs = append(errs, err)
+			if _, err := run.Output(ctx, "firewall-cmd", append(slices.Clone(place.args), "--zone=trusted", "--remove-interface="+bridge)...); err != nil {
+				return err
+			}
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }

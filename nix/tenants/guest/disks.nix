@@ -1,5 +1,7 @@
 # The three drives of the guest contract, in their fixed order, and a root that
-# forgets everything.
+# forgets everything. If a drive is missing, what needs it gives up after 30
+# seconds (an emulated machine on a busy host may take some to find it), and
+# nothing else waits.
 {
   fileSystems = {
     "/" = {
@@ -20,14 +22,14 @@
     "/data" = {
       device = "/dev/vdb";
       fsType = "ext4";
-      options = ["nodev" "nosuid" "nofail" "x-systemd.device-timeout=5s"];
+      options = ["nodev" "nosuid" "nofail" "x-systemd.device-timeout=30s"];
     };
 
     "/run/secrets" = {
       device = "/dev/vdc";
       fsType = "ext4";
       noCheck = true;
-      options = ["ro" "noexec" "nodev" "nosuid" "nofail" "x-systemd.device-timeout=5s"];
+      options = ["ro" "noexec" "nodev" "nosuid" "nofail" "x-systemd.device-timeout=30s"];
     };
   };
 }

@@ -23,7 +23,12 @@
         "getty@.service"
         "autovt@.service"
         "serial-getty@.service"
-        # Nothing is kept across boots for it to work on.
+        # They would work on what is kept across boots, or make it anew in
+        # every boot since it isn't: nothing is, and the first two hold up all
+        # the others.
+        "systemd-journal-catalog-update.service"
+        "systemd-update-done.service"
+        "systemd-random-seed.service"
         "systemd-pstore.service"
         "mount-pstore.service"
       ];
