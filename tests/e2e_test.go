@@ -111,7 +111,7 @@ func newEnv(t *testing.T) *env {
 	}
 	e := &env{repo: repo, cache: cache, root: filepath.Join(cache, "test", "root"), bin: t.TempDir()}
 	e.goBuild(t, "mvm", "./cmd/mvm")
-	e.prepareRoot(t, "")
+	e.prepareRoot(t, "10.50.0.1/24", "")
 	return e
 }
 
@@ -127,13 +127,13 @@ func (e *env) goBuild(t *testing.T, name, pkg string, flags ...string) {
 
 // prepareRoot makes a state directory that builds offline, from what was
 // fetched, and runs guests by emulation.
-func (e *env) prepareRoot(t *testing.T, moreSettings string) {
+func (e *env) prepareRoot(t *testing.T, subnet, moreSettings string) {
 	t.Helper()
 	if err := os.MkdirAll(e.root, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	e.removeTenants(t) // of a run that was killed
-	settings := fmt.Sprintf("[network]\ndns = [\"192.0.2.53\"]\n[build]\ncache = %q\noffline = true\n%s", filepath.Join(e.cache, "debian"), moreSettings)
+	settings := fmt.Sprintf("[network]\nsubnet = %q\ndns = [\"192.0.2.53\"]\n[build]\ncache = %q\noffline = true\n%s", subnet, filepath.Join(e.cache, "debian"), moreSettings)
 	if err := os.WriteFile(filepath.Join(e.root, "config.toml"), []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -20,17 +20,19 @@ type killCase struct {
 	name    string
 	prepare [][]string // commands that lead up to it
 	act     []string
+	after   []string                   // follows the act, for what the act's supervisor then does
 	then    func(*killEnv, *testing.T) // what must hold once it was repeated
 }
 
 var killCases = []killCase{
-	{"create", nil, create("acme"), (*killEnv).isCreated},
-	{"run", [][]string{create("acme"), {"link"}}, []string{"tenant", "run", "acme", "--no-wait"}, (*killEnv).isRunning},
-	{"stop", [][]string{create("acme"), {"link"}, {"tenant", "run", "acme", "--no-wait"}}, []string{"tenant", "stop", "acme", "--timeout", "0"}, (*killEnv).isStopped},
-	{"set", [][]string{create("acme"), {"link"}}, []string{"tenant", "set", "acme", "--cpus", "2", "--data-size", "48", "--egress", "none"}, (*killEnv).isSet},
-	{"set-egress-running", [][]string{create("acme"), {"link"}, {"tenant", "run", "acme", "--no-wait"}}, []string{"tenant", "set", "acme", "--egress", "none"}, (*killEnv).isRunning},
-	{"destroy", [][]string{create("acme"), {"link"}, {"tenant", "run", "acme", "--no-wait"}}, []string{"tenant", "destroy", "acme", "--yes"}, (*killEnv).isGone},
-	{"reconcile", [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", "always"}, {"tenant", "run", "acme", "--no-wait"}, {"kill-supervisor"}}, []string{"reconcile"}, (*killEnv).isRunning},
+	{"create", nil, create("acme"), nil, (*killEnv).isCreated},
+	{"run", [][]string{create("acme"), {"link"}}, []string{"tenant", "run", "acme", "--no-wait"}, nil, (*killEnv).isRunning},
+	{"teardown", [][]string{create("acme"), {"link"}}, []string{"tenant", "run", "acme", "--no-wait"}, []string{"tenant", "stop", "acme"}, (*killEnv).isDown},
+	{"stop", [][]string{create("acme"), {"link"}, {"tenant", "run", "acme", "--no-wait"}}, []string{"tenant", "stop", "acme", "--timeout", "0"}, nil, (*killEnv).isStopped},
+	{"set", [][]string{create("acme"), {"link"}}, []string{"tenant", "set", "acme", "--cpus", "2", "--data-size", "48", "--egress", "none"}, nil, (*killEnv).isSet},
+	{"set-egress-running", [][]string{create("acme"), {"link"}, {"tenant", "run", "acme", "--no-wait"}}, []string{"tenant", "set", "acme", "--egress", "none"}, nil, (*killEnv).isRunning},
+	{"destroy", [][]string{create("acme"), {"link"}, {"tenant", "run", "acme", "--no-wait"}}, []string{"tenant", "destroy", "acme", "--yes"}, nil, (*killEnv).isGone},
+	{"reconcile", [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", "always"}, {"tenant", "run", "acme", "--no-wait"}, {"kill-supervisor"}}, []string{"reconcile"}, nil, (*killEnv).isRunning},
 }
 
 func create(id string) []string {
@@ -75,7 +77,8 @@ func newKillEnv(t *testing.T) *killEnv {
 	k := &killEnv{env: &env{repo: repo, cache: cache, root: filepath.Join(cache, "test", "kill"), bin: t.TempDir()}}
 	k.goBuild(t, "mvm", "./cmd/mvm", "-tags", "crashpoints")
 	k.goBuild(t, "standin", "./tests/standin")
-	k.prepareRoot(t, fmt.Sprintf("\n[vmm]\nqemu = %q\n", filepath.Join(k.bin, "standin")))
+	// Two roots on one host have subnets of their own.
+	k.prepareRoot(t, "10.51.0.1/24", fmt.Sprintf("\n[vmm]\nqemu = %q\n[limits]\nstop_timeout_sec = 1 # the stand-in does not answer on SSH\n", filepath.Join(k.bin, "standin")))
 	return k
 }
 
@@ -90,6 +93,7 @@ func (k *killEnv) buildTemplate(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	k.mvm(t, "tenant", "destroy", "acme", "--yes", "--wipe-volumes")
+	k.removeRetained(t) // of a run that was cut short
 }
 
 // link makes the built artifacts acme's, as a build would.
@@ -159,6 +163,9 @@ func (k *killEnv) trace(t *testing.T, c killCase) []string {
 	if out, err := k.crash(c.act, "MVM_CRASH_TRACE="+file); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	if c.after != nil {
+		k.mvm(t, c.after...)
+	}
 	data, err := os.ReadFile(file) // before a supervisor goes on tracing
 	if err != nil {
 		t.Fatal(err)
@@ -166,6 +173,7 @@ func (k *killEnv) trace(t *testing.T, c killCase) []string {
 	c.then(k, t)
 	k.mvm(t, "tenant", "destroy", "acme", "--yes", "--wipe-volumes")
 	k.nothingLeft(t)
+	k.removeRetained(t)
 	seen := map[string]bool{}
 	var points []string
 	for point := range strings.Lines(string(data)) {
@@ -199,7 +207,11 @@ func (k *killEnv) killAt(t *testing.T, c killCase, point string) {
 	if out, err := k.crash(c.act, "MVM_CRASH_AT="+point); err == nil && !strings.HasPrefix(point, "undo/") && !strings.HasPrefix(point, "supervisor/") && !strings.HasPrefix(point, "write/") {
 		t.Fatalf("it was not killed:\n%s", out)
 	}
-	k.mvm(t, c.act...)
+	if c.after == nil {
+		k.mvm(t, c.act...)
+	} else {
+		k.mvm(t, c.after...)
+	}
 	c.then(k, t)
 	if slices.Contains(c.act, "destroy") {
 		k.checkRetained(t)
@@ -315,6 +327,14 @@ func (k *killEnv) want(t *testing.T, phase string) {
 func (k *killEnv) isCreated(t *testing.T) { k.want(t, "created") }
 func (k *killEnv) isStopped(t *testing.T) { k.want(t, "stopped") }
 func (k *killEnv) isRunning(t *testing.T) { k.want(t, "running") }
+
+// isDown holds for a tenant that was stopped, or killed before it ever ran.
+func (k *killEnv) isDown(t *testing.T) {
+	t.Helper()
+	if got := k.phase(t); got != "stopped" && got != "created" {
+		t.Errorf("the tenant is %s, want it down", got)
+	}
+}
 
 func (k *killEnv) isGone(t *testing.T) {
 	if out := k.mvm(t, "tenant", "list", "--json"); strings.Contains(out, "acme") {

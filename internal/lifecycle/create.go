@@ -354,5 +354,9 @@ func (h *Host) saveLeases(leases *ipam.Registry) error {
 	if err != nil {
 		return err
 	}
+	// The host lock is held: what is there is a killed write's.
+	if err := store.SweepTemp(filepath.Dir(h.Store.LeasesFile())); err != nil {
+		return err
+	}
 	return store.WriteFile(h.Store.LeasesFile(), data, 0o600)
 }
