@@ -30,7 +30,7 @@ var layers = [][]string{
 	{"internal/config", "internal/fleet"},
 	{"internal/tenant"},
 	{"internal/run", "internal/undo", "internal/proc", "internal/archive", "internal/buildinfo"},
-	{"internal/crash"},
+	{"internal/crash", "internal/goldenfile"},
 }
 
 // noStore are the rooms that take and return plain values: they know neither

@@ -3,7 +3,6 @@ package fcconfig
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,9 +10,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-var update = flag.Bool("update", false, "write the golden files")
+	"github.com/auser/mvm/internal/goldenfile"
+)
 
 func testRuntime() Runtime {
 	return Runtime{
@@ -85,18 +84,7 @@ func TestGolden(t *testing.T) {
 	for _, g := range golden {
 		t.Run(g.name, func(t *testing.T) {
 			got := finalFor(t, g.base, g.change).JSON()
-			if *update {
-				if err := os.WriteFile(file(g.name), got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file(g.name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("the final configuration differs (-want +got):\n%s", diff)
-			}
+			goldenfile.Check(t, file(g.name), string(got))
 		})
 	}
 }

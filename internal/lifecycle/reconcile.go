@@ -186,7 +186,7 @@ func (r *reconciler) tenant(ctx context.Context, id string) error {
 				return nil // its supervisor had the last word after all
 			}
 			s.Phase, s.Reason, s.Since = status.Phase, status.Reason, time.Now().UTC()
-			s.Running, s.FirecrackerPID, s.FirecrackerStart, s.SupervisorPID, s.SupervisorStart = false, 0, 0, 0, 0
+			s.ForgetProcesses()
 			return nil
 		})
 	})

@@ -144,7 +144,7 @@ func (h *Host) wantRunning(ctx context.Context, id string, spec tenant.Spec) err
 		if s.Phase != tenant.Created {
 			s.Phase, s.Reason = tenant.Stopped, ""
 		}
-		s.Running, s.FirecrackerPID, s.FirecrackerStart, s.SupervisorPID, s.SupervisorStart = false, 0, 0, 0, 0
+		s.ForgetProcesses()
 		s.Wanted, s.Spec, s.Tier, s.BootID = true, spec, h.Config.Tier, boot
 		s.Restarts = 0
 		return nil
@@ -256,7 +256,7 @@ func markStopped(s *tenant.State) error {
 	if live(s.Phase) { // its supervisor died and could not say so
 		s.Phase, s.Reason, s.Since = tenant.Stopped, "swept after its supervisor had ended unexpectedly", time.Now().UTC()
 	}
-	s.Running, s.FirecrackerPID, s.FirecrackerStart, s.SupervisorPID, s.SupervisorStart = false, 0, 0, 0, 0
+	s.ForgetProcesses()
 	return nil
 }
 
@@ -283,7 +283,7 @@ func (h *Host) askSupervisor(ctx context.Context, id string, o StopOptions) erro
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		killed, killErr := h.killSupervisor(ctx, id, err)
+		killed, killErr := h.killSupervisor(id, err)
 		if killErr != nil {
 			return killErr
 		}
@@ -314,7 +314,7 @@ const supervisorGrace = 20 * time.Second
 // killSupervisor ends a supervisor that does not do what it is asked, and
 // reports that there is none any more. It is false where the lock is held, but
 // not by a living process that the state names.
-func (h *Host) killSupervisor(ctx context.Context, id string, why error) (gone bool, err error) {
+func (h *Host) killSupervisor(id string, why error) (gone bool, err error) {
 	alive, err := h.Store.SupervisorAlive(id)
 	if err != nil || !alive {
 		return true, err

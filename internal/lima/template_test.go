@@ -2,16 +2,14 @@ package lima
 
 import (
 	"bytes"
-	"flag"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write the golden files")
+	"github.com/auser/mvm/internal/goldenfile"
+)
 
 func TestTemplates(t *testing.T) {
 	mac := Host{OS: "darwin", Arch: "arm64", Chip: "Apple M3", MacOS: "15.2"}
@@ -33,19 +31,7 @@ func TestTemplates(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden := filepath.Join("testdata", c.name+".yaml")
-		if *update {
-			if err := os.WriteFile(golden, text, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(golden)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(text, want) {
-			t.Errorf("%s differs from %s: run the test with -update and look at the difference", c.name, golden)
-		}
+		goldenfile.Check(t, filepath.Join("testdata", c.name+".yaml"), string(text))
 		if !bytes.Contains(text, []byte(`MVM_TEMPLATE: "`+hash+`"`)) || seen[hash] != "" {
 			t.Errorf("%s has the hash %s, as has %s", c.name, hash, seen[hash])
 		}

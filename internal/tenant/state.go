@@ -49,6 +49,11 @@ type State struct {
 	extra extraFields
 }
 
+// ForgetProcesses makes the state say that nothing of the tenant runs.
+func (s *State) ForgetProcesses() {
+	s.Running, s.FirecrackerPID, s.FirecrackerStart, s.SupervisorPID, s.SupervisorStart = false, 0, 0, 0, 0
+}
+
 // Net is the tenant's place in the network, fixed from create to destroy.
 type Net struct {
 	IP      string `json:"ip"`

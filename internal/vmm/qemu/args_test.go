@@ -2,18 +2,15 @@ package qemu
 
 import (
 	"errors"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/auser/mvm/internal/fcconfig"
-)
 
-var update = flag.Bool("update", false, "write the golden files")
+	"github.com/auser/mvm/internal/goldenfile"
+)
 
 // finalDir holds the final configurations that package fcconfig makes.
 const finalDir = "../../fcconfig/testdata/final"
@@ -50,19 +47,7 @@ func TestArgs(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := strings.Join(args, "\n") + "\n"
-			golden := filepath.Join("testdata", c.golden+".args")
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("the command line differs (-want +got):\n%s", diff)
-			}
+			goldenfile.Check(t, filepath.Join("testdata", c.golden+".args"), got)
 		})
 	}
 }
