@@ -2,10 +2,12 @@ package jail
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,6 +110,38 @@ func TestMake(t *testing.T) {
 	if data, err := os.ReadFile(s.Data); err != nil || string(data) != "written" {
 		t.Errorf("data = %q, %v", data, err)
 	}
+}
+
+// Secrets are in the jail's memory: swap would bring them to a disk.
+func TestMemoryIsKeptOutOfSwap(t *testing.T) {
+	var kernel unix.Utsname
+	if err := unix.Uname(&kernel); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(kernel.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	s := testSpec(t)
+	if err := Make(s); err != nil {
+		t.Fatal(err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		words := strings.Fields(line)
+		if words[0] != "mvm-jail" || unescape(words[1]) != s.Root {
+			continue
+		}
+		can := major > 6 || major == 6 && minor >= 4
+		if has := slices.Contains(strings.Split(words[3], ","), "noswap"); has != can {
+			t.Errorf("Linux %d.%d mounts it with %s", major, minor, words[3])
+		}
+		return
+	}
+	t.Error("the jail's tmpfs is not mounted")
 }
 
 func TestRemoveLeavesTheHostsFiles(t *testing.T) {

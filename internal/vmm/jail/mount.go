@@ -45,9 +45,8 @@ func Make(s Spec) (err error) {
 	if size == 0 {
 		size = defaultSizeMiB
 	}
-	// Devices and programs are in it, so neither nodev nor noexec.
-	if err := unix.Mount("mvm-jail", s.Root, "tmpfs", unix.MS_NOSUID, fmt.Sprintf("size=%dm,nr_inodes=512,mode=755", size)); err != nil {
-		return fmt.Errorf("cannot mount a tmpfs at %s: %w", s.Root, err)
+	if err := mountMemory(s.Root, size); err != nil {
+		return err
 	}
 	for _, f := range s.files() {
 		if err := f.mount(s.Root); err != nil {
@@ -63,6 +62,21 @@ func Make(s Spec) (err error) {
 		if err := s.makeDevice(dev); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// mountMemory mounts the tmpfs that everything else is mounted in. Devices and
+// programs are in it, so neither nodev nor noexec. The secrets are in it, too,
+// so it is kept out of swap where the kernel can do that: from Linux 6.4 on.
+func mountMemory(at string, sizeMiB int) error {
+	options := fmt.Sprintf("size=%dm,nr_inodes=512,mode=755", sizeMiB)
+	err := unix.Mount("mvm-jail", at, "tmpfs", unix.MS_NOSUID, options+",noswap")
+	if errors.Is(err, unix.EINVAL) {
+		err = unix.Mount("mvm-jail", at, "tmpfs", unix.MS_NOSUID, options)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot mount a tmpfs at %s: %w", at, err)
 	}
 	return nil
 }
