@@ -56,7 +56,7 @@ func (a *app) complete(cmd *cobra.Command) {
 		"engine":  fixed("docker", "nerdctl", "podman"),
 		"egress":  fixed("open", "none", "allow:"),
 		"restart": fixed("no", "on-failure", "always", "unless-stopped"),
-		"source":  fixed("console", "vmm", "supervisor", "build"),
+		"source":  fixed(lifecycle.Logs...),
 		"cpus":    fixed("1", "2", "4", "8"),
 		"mem":     fixed("512", "1024", "2048", "4096"),
 	} {

@@ -1,10 +1,15 @@
 package lifecycle
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/auser/mvm/internal/audit"
+	"github.com/auser/mvm/internal/logfile"
 	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -40,21 +45,23 @@ func (h *Host) auditFile(id string) (string, error) {
 	return h.Store.AuditFile(id), nil
 }
 
-// LogFile is where a tenant's log of the given source is.
-func (h *Host) LogFile(id, source string) (string, error) {
+// Logs are the sources that ReadLog knows.
+var Logs = []string{"console", "vmm", "supervisor", "build"}
+
+// ReadLog copies a tenant's log of the given source to w.
+func (h *Host) ReadLog(ctx context.Context, id, source string, o logfile.Options, w io.Writer) error {
 	if err := h.exists(id); err != nil {
-		return "", err
+		return err
 	}
 	t := h.Store.Tenant(id)
-	switch source {
-	case "console":
-		return t.ConsoleLog(), nil
-	case "vmm":
-		return t.VMMLog(), nil
-	case "supervisor":
-		return t.SupervisorLog(), nil
-	case "build":
-		return t.BuildLog(), nil
+	path, ok := map[string]string{
+		"console": t.ConsoleLog(), "vmm": t.VMMLog(), "supervisor": t.SupervisorLog(), "build": t.BuildLog(),
+	}[source]
+	if !ok {
+		return &tenant.InputError{Msg: fmt.Sprintf("%q is no source of logs", source), Hint: "use " + strings.Join(Logs, ", ")}
 	}
-	return "", &tenant.InputError{Msg: fmt.Sprintf("%q is no source of logs", source), Hint: "use console, vmm, supervisor or build"}
+	if source == "supervisor" {
+		o.Stamp = supervisor.LogTime
+	}
+	return logfile.Read(ctx, path, o, w)
 }

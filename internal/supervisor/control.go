@@ -15,20 +15,22 @@ import (
 )
 
 // The control socket speaks one line of JSON each way: a request, then
-// replies until one has Done set. After a request to attach, the connection
-// carries the console's bytes.
+// replies until one has Done set. After the reply to a request for the console,
+// the connection carries its bytes.
 
 // request is what a client asks for.
 type request struct {
-	Do      string        `json:"do"` // stop, attach, pause, resume
+	Do      string        `json:"do"` // stop, console, pause, resume
 	Timeout time.Duration `json:"timeout,omitempty"`
+	Input   bool          `json:"input,omitempty"` // the client would like to type
 }
 
 // Reply is one answer.
 type Reply struct {
-	Text  string `json:"text,omitempty"` // what is being done, for people
-	Done  bool   `json:"done,omitempty"`
-	Error string `json:"error,omitempty"`
+	Text   string `json:"text,omitempty"` // what is being done, for people
+	Done   bool   `json:"done,omitempty"`
+	Typing bool   `json:"typing,omitempty"` // what the client types reaches the guest
+	Error  string `json:"error,omitempty"`
 }
 
 // ErrNoSupervisor means that nothing listens on the control socket.
@@ -104,24 +106,31 @@ func readRequest(conn net.Conn) (request, error) {
 	if err := conn.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return req, err
 	}
-	// Byte by byte, so that nothing behind the line is swallowed: it is the
-	// console's input.
-	line := make([]byte, 0, 128)
-	for b := make([]byte, 1); ; {
-		if _, err := conn.Read(b); err != nil {
-			return req, fmt.Errorf("cannot read the request: %w", err)
-		}
-		if b[0] == '\n' {
-			break
-		}
-		if line = append(line, b[0]); len(line) > 4096 {
-			return req, errors.New("the request is too long")
-		}
+	line, err := readLine(conn)
+	if err != nil {
+		return req, fmt.Errorf("cannot read the request: %w", err)
 	}
 	if err := json.Unmarshal(line, &req); err != nil {
 		return req, fmt.Errorf("cannot understand the request: %w", err)
 	}
 	return req, conn.SetReadDeadline(time.Time{})
+}
+
+// readLine reads byte by byte, so that nothing behind the line is swallowed: it
+// is the console's.
+func readLine(conn net.Conn) ([]byte, error) {
+	line := make([]byte, 0, 128)
+	for b := make([]byte, 1); ; {
+		if _, err := conn.Read(b); err != nil {
+			return nil, err
+		}
+		if b[0] == '\n' {
+			return line, nil
+		}
+		if line = append(line, b[0]); len(line) > 4096 {
+			return nil, errors.New("the line is too long")
+		}
+	}
 }
 
 // reply sends r. A client that went away, or does not read, does not matter to
@@ -152,10 +161,28 @@ func (c Client) Resume(ctx context.Context) error {
 	return c.do(ctx, request{Do: "resume"}, nil)
 }
 
-// Attach returns a connection that carries the console's bytes both ways.
-func (c Client) Attach(ctx context.Context) (net.Conn, error) {
-	conn, err := c.send(ctx, request{Do: "attach"})
-	return conn, err
+// Console returns a connection that carries the console's bytes. With input,
+// what is written to it is typed in the guest, unless somebody else types
+// already: typing says so.
+func (c Client) Console(ctx context.Context, input bool) (conn net.Conn, typing bool, err error) {
+	conn, err = c.send(ctx, request{Do: "console", Input: input})
+	if err != nil {
+		return nil, false, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	line, err := readLine(conn)
+	var r Reply
+	if err == nil {
+		err = json.Unmarshal(line, &r)
+	}
+	if err == nil && r.Error != "" {
+		err = errors.New(r.Error)
+	}
+	if err != nil {
+		return nil, false, errors.Join(fmt.Errorf("cannot attach to the console: %w", err), conn.Close())
+	}
+	return conn, r.Typing, nil
 }
 
 func (c Client) send(ctx context.Context, req request) (net.Conn, error) {

@@ -304,7 +304,7 @@ func (l *launch) makeCgroup(ctx context.Context) error {
 
 func (l *launch) startVMM(ctx context.Context) error {
 	// A guest can make its VMM talk: this log is bounded like the console's.
-	log, err := openConsole(l.t.VMMLog(), l.console.max, l.console.files)
+	log, err := l.openLog(l.t.VMMLog())
 	if err != nil {
 		return fmt.Errorf("cannot open the VMM's log: %w", err)
 	}

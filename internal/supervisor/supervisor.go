@@ -8,6 +8,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ import (
 	"github.com/auser/mvm/internal/audit"
 	"github.com/auser/mvm/internal/config"
 	"github.com/auser/mvm/internal/crash"
+	"github.com/auser/mvm/internal/logfile"
 	"github.com/auser/mvm/internal/proc"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
@@ -110,10 +112,11 @@ func (s *supervisor) prepare() error {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-900"), 0); err != nil {
 		s.log.Warn("cannot lower the out-of-memory score", "error", err)
 	}
-	s.console, err = openConsole(s.t.ConsoleLog(), int64(s.config.Logs.ConsoleMaxMiB)<<20, s.config.Logs.ConsoleFiles)
+	log, err := s.openLog(s.t.ConsoleLog())
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot open the console log: %w", err)
 	}
+	s.console = newConsole(log)
 	self, err := proc.Self()
 	if err != nil {
 		return err
@@ -122,6 +125,18 @@ func (s *supervisor) prepare() error {
 		st.SupervisorPID, st.SupervisorStart = self.PID, self.Start
 		return nil
 	})
+}
+
+// openLog opens a log that a guest can fill: bounded, as the settings say.
+func (s *supervisor) openLog(path string) (*logfile.Writer, error) {
+	return logfile.Open(path, int64(s.config.Logs.ConsoleMaxMiB)<<20, s.config.Logs.ConsoleFiles)
+}
+
+// LogTime reads the time of a line of a supervisor's own log.
+func LogTime(line []byte) (time.Time, bool) {
+	stamp, _, _ := bytes.Cut(bytes.TrimPrefix(line, []byte("time=")), []byte(" "))
+	t, err := time.Parse(time.RFC3339, string(stamp))
+	return t, err == nil
 }
 
 // smallestFileLimit leaves room for what this process itself writes.
@@ -191,6 +206,7 @@ func (s *supervisor) start(ctx context.Context, inARow int) (running, error) {
 	}
 	s.log.Info("started", "pid", up.vm.Process().ID().PID, "in_a_row", inARow)
 	s.current <- up.vm
+	s.console.plug(up.vm.Process())
 	return running{up.vm, time.Now()}, nil
 }
 
@@ -231,6 +247,7 @@ func (s *supervisor) hostStops() stopRequest {
 // ended takes down a run whose VMM ended by itself and says how it was.
 func (s *supervisor) ended(ctx context.Context, up running) ending {
 	<-s.current
+	s.console.plug(nil)
 	exit := up.vm.Exit()
 	e := ending{rebooted: exit.Cause == vmm.GuestEnded, ran: exit.Time.Sub(up.since), reason: exit.Reason}
 	s.log.Info("the VMM ended", "cause", exit.Cause, "reason", exit.Reason)
@@ -338,8 +355,8 @@ func (s *supervisor) handle(req request, conn *net.UnixConn) {
 		s.handleStop(req, conn)
 	case "pause", "resume":
 		s.handlePause(req, conn)
-	case "attach":
-		s.handleAttach(conn)
+	case "console":
+		s.handleConsole(req, conn)
 	default:
 		reply(conn, Reply{Done: true, Error: fmt.Sprintf("cannot do %q", req.Do)})
 	}
@@ -375,15 +392,33 @@ func (s *supervisor) handlePause(req request, conn net.Conn) {
 	reply(conn, r)
 }
 
-// handleAttach sends the console's bytes until the client goes or everything
-// is gone.
-func (s *supervisor) handleAttach(conn net.Conn) {
-	r := s.console.attach()
+// handleConsole carries the console's bytes, both ways where the client may
+// type, until the client goes or everything is gone.
+func (s *supervisor) handleConsole(req request, conn *net.UnixConn) {
+	r, typing := s.console.attach(req.Input)
 	defer s.console.detach(r)
+	reply(conn, Reply{Done: true, Typing: typing})
+	conn.SetWriteDeadline(time.Time{}) // a client may look away for as long as it likes,
 	gone := make(chan struct{})
+	finished := make(chan struct{})
+	defer close(finished)
+	go func() {
+		select { // but not keep this process from ending
+		case <-s.done:
+			conn.SetWriteDeadline(time.Now().Add(requestTimeout))
+		case <-finished:
+		}
+	}()
 	go func() {
 		defer close(gone)
-		conn.Read(make([]byte, 1)) // a client that says nothing more is heard leaving
+		buf := make([]byte, 1024)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			s.console.typed(r, buf[:n])
+		}
 	}()
 	for {
 		select {

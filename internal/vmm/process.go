@@ -41,6 +41,7 @@ type Process struct {
 	done  chan struct{}
 	state *os.ProcessState // valid once done is closed
 	ended time.Time
+	stdin *os.File // our end of the guest's serial console's input
 }
 
 // drainDeadline bounds how long output is read after the VMM's end. Nothing
@@ -55,7 +56,7 @@ func (l Launch) Start() (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{done: make(chan struct{})}
+	p := &Process{done: make(chan struct{}), stdin: std.stdin}
 	started := make(chan error, 1)
 	go func() {
 		// The thread is not unlocked: it has given up gaining privileges,
@@ -152,6 +153,16 @@ func (p *Process) Ended() (code int, signal syscall.Signal, at time.Time) {
 	return p.state.ExitCode(), 0, p.ended
 }
 
+// Type writes to the VMM's standard input, which is that of its guest's serial
+// console. It waits so long at most for a guest that does not take it.
+func (p *Process) Type(b []byte, atMost time.Duration) error {
+	if err := p.stdin.SetWriteDeadline(time.Now().Add(atMost)); err != nil {
+		return err
+	}
+	_, err := p.stdin.Write(b)
+	return err
+}
+
 // Kill ends the process at once. It is no error if it has ended already.
 func (p *Process) Kill() error {
 	if err := p.proc.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -178,8 +189,8 @@ func HostPID(pidfd int) (int, error) {
 	return 0, errors.New("/proc does not show the process")
 }
 
-// stdio are the three standard descriptors of a VMM: an input that stays open
-// and silent, and two pipes.
+// stdio are the three standard descriptors of a VMM: an input that stays open,
+// and two pipes.
 type stdio struct {
 	stdin   *os.File   // our end
 	child   []*os.File // the VMM's ends
