@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"internal/store"},
 	{"internal/config", "internal/fleet"},
 	{"internal/tenant"},
-	{"internal/run", "internal/undo", "internal/proc", "internal/archive", "internal/buildinfo", "internal/logfile"},
+	{"internal/run", "internal/undo", "internal/proc", "internal/archive", "internal/buildinfo", "internal/atomicfile", "internal/logfile"},
 	{"internal/crash", "internal/goldenfile"},
 }
 

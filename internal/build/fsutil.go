@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/atomicfile"
 )
 
 const tempPrefix = ".tmp-"
@@ -60,7 +62,7 @@ func (t *tempDir) publish(target string) (held *os.File, err error) {
 		return nil, nil
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(target))
+		err = atomicfile.SyncDir(filepath.Dir(target))
 	}
 	if err == nil {
 		err = flock(t.lock, unix.LOCK_SH)
@@ -224,41 +226,6 @@ func waitLock(ctx context.Context, f *os.File) error {
 			return err
 		}
 	}
-}
-
-// writeAtomic replaces path: whoever reads it sees the old or the new content.
-func writeAtomic(path string, data []byte, mode os.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(data); err != nil {
-		return err
-	}
-	if err = errors.Join(f.Chmod(mode), f.Sync()); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // readBounded reads a regular file of at most max bytes that somebody else,

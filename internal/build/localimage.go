@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/run"
 )
 
@@ -79,7 +80,7 @@ func FetchLocalImage(ctx context.Context, dir string, opts LocalImageOptions) (p
 	if err := os.Rename(made, path); err != nil {
 		return "", fmt.Errorf("cannot make a local builder image: %w", err)
 	}
-	return path, syncDir(dir)
+	return path, atomicfile.SyncDir(dir)
 }
 
 // mmdebstrapArgs renders the command line that makes the archive. The same

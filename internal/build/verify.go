@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/auser/mvm/internal/atomicfile"
 )
 
 // ErrChanged is in the chain of an error about artifacts that are not what
@@ -149,7 +151,7 @@ func (s stampFile) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	return writeAtomic(filepath.Join(dir, stampName), append(data, '\n'), 0o644)
+	return atomicfile.Write(filepath.Join(dir, stampName), append(data, '\n'), 0o644)
 }
 
 func (s stampFile) vouchesFor(path string, a Artifact) bool {

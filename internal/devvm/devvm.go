@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/ssh"
@@ -64,7 +65,7 @@ func Open(main *lifecycle.Host, say func(format string, args ...any)) (*VM, erro
 		return nil, fmt.Errorf("cannot read the dev microVM's settings: %w", err)
 	}
 	if string(have) != string(data) {
-		if err := store.WriteFile(s.ConfigFile(), data, 0o600); err != nil {
+		if err := atomicfile.Write(s.ConfigFile(), data, 0o600); err != nil {
 			return nil, err
 		}
 	}

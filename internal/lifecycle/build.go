@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/fcconfig"
 	"github.com/auser/mvm/internal/store"
@@ -120,8 +121,8 @@ func (h *Host) link(ctx context.Context, id string, m build.Manifest) error {
 	paths := tenant.Artifacts{Image: m.Image, ManifestPath: t.Manifest(), ManifestSHA256: store.SHA256(data)}
 	return sequence(ctx, "link", []step{
 		{"artifacts", func(context.Context) error { return h.linkArtifacts(t, m, &paths) }},
-		{"lock", func(context.Context) error { return store.WriteFile(t.LockFile(), m.Source.LockFile(), 0o600) }},
-		{"manifest", func(context.Context) error { return store.WriteFile(t.Manifest(), data, 0o600) }},
+		{"lock", func(context.Context) error { return atomicfile.Write(t.LockFile(), m.Source.LockFile(), 0o600) }},
+		{"manifest", func(context.Context) error { return atomicfile.Write(t.Manifest(), data, 0o600) }},
 		{"state", func(context.Context) error {
 			return h.Store.UpdateState(id, func(s *tenant.State) error {
 				s.Artifacts, s.FlakeLockHash, s.NixStorePaths, s.BuiltAt = paths, m.Source.LockHash, m.StorePaths(), m.EndedAt
@@ -136,7 +137,7 @@ func (h *Host) linkArtifacts(t store.Tenant, m build.Manifest, paths *tenant.Art
 	image := filepath.Join(h.Store.ImagesDir(), m.Image)
 	for _, a := range m.Artifacts {
 		to := filepath.Join(t.ArtifactsDir(), a.Name)
-		if err := store.Symlink(filepath.Join(image, a.Name), to); err != nil {
+		if err := atomicfile.Symlink(filepath.Join(image, a.Name), to); err != nil {
 			return err
 		}
 		switch a.Name {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/network/ipam"
 	"github.com/auser/mvm/internal/ssh"
@@ -236,7 +237,7 @@ func adopted(t store.Tenant) bool {
 // adopt makes a retained folder of volumes the tenant's own, in one step.
 func (h *Host) adopt(name string, t store.Tenant, uid int) error {
 	from := filepath.Join(h.Store.RetainedDir(), name)
-	if err := store.WriteFile(filepath.Join(from, adoptedMark), nil, 0o600); err != nil {
+	if err := atomicfile.Write(filepath.Join(from, adoptedMark), nil, 0o600); err != nil {
 		return fmt.Errorf("cannot adopt the data volume: %w", err)
 	}
 	if err := own(from, uid); err != nil {
@@ -248,7 +249,7 @@ func (h *Host) adopt(name string, t store.Tenant, uid int) error {
 	if err := os.Rename(from, t.VolumesDir()); err != nil {
 		return fmt.Errorf("cannot adopt the data volume: %w", err)
 	}
-	return store.SyncDir(h.Store.RetainedDir())
+	return atomicfile.SyncDir(h.Store.RetainedDir())
 }
 
 // own gives the volume and its snapshots to the VMM's user.
@@ -354,9 +355,5 @@ func (h *Host) saveLeases(leases *ipam.Registry) error {
 	if err != nil {
 		return err
 	}
-	// The host lock is held: what is there is a killed write's.
-	if err := store.SweepTemp(filepath.Dir(h.Store.LeasesFile())); err != nil {
-		return err
-	}
-	return store.WriteFile(h.Store.LeasesFile(), data, 0o600)
+	return atomicfile.Write(h.Store.LeasesFile(), data, 0o600)
 }

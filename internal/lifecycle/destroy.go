@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
 )
@@ -107,7 +108,7 @@ func (h *Host) retain(id string) (string, error) {
 	if err := os.Rename(t.VolumesDir(), dir); err != nil {
 		return "", fmt.Errorf("cannot keep the data volume: %w", err)
 	}
-	return dir, store.SyncDir(h.Store.RetainedDir())
+	return dir, atomicfile.SyncDir(h.Store.RetainedDir())
 }
 
 // release gives the address back.

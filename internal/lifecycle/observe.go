@@ -19,6 +19,8 @@ type Status struct {
 	Spec    tenant.Spec  `json:"spec"`
 	State   tenant.State `json:"state"`           // as written down
 	Error   string       `json:"error,omitempty"` // the state cannot be read
+
+	supervised bool // in a phase that needs a supervisor: there is one
 }
 
 // List observes every tenant, sorted by id. One that cannot be read is listed
@@ -50,7 +52,7 @@ func (h *Host) Observe(id string) (Status, error) {
 	}
 	st := Status{
 		ID: id, Phase: state.Phase, Reason: state.Reason, Since: state.Since,
-		Built: state.Artifacts.Built(), Spec: spec, State: state,
+		Built: state.Artifacts.Built(), Spec: spec, State: state, supervised: alive,
 	}
 	if !live(state.Phase) {
 		return st, nil

@@ -154,7 +154,7 @@ func (r *reconciler) tenant(ctx context.Context, id string) error {
 		return err
 	}
 	t := r.Store.Tenant(id)
-	temps, err := filepath.Glob(filepath.Join(t.Dir, store.TempPattern))
+	temps, err := tempFiles(t)
 	if err != nil || !live(state.Phase) && len(temps) == 0 {
 		return err
 	}
@@ -173,7 +173,7 @@ func (r *reconciler) tenant(ctx context.Context, id string) error {
 	}
 	if !live(status.State.Phase) {
 		if len(temps) > 0 {
-			r.do(id, "remove what a killed write left", func() error { return store.SweepTemp(t.Dir) })
+			r.do(id, "remove what a killed write left", func() error { return sweepTemp(t) })
 		}
 		return nil
 	}

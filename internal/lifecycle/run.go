@@ -100,9 +100,11 @@ func (h *Host) settled(ctx context.Context, id string) (s Status, already bool, 
 		if s, err = h.Observe(id); err != nil {
 			return s, false, err
 		}
-		alive, err := h.Store.SupervisorAlive(id)
-		if err != nil || !alive {
-			return s, false, err
+		if !s.supervised {
+			// Between its last word and its end it still has the lock.
+			if alive, err := h.Store.SupervisorAlive(id); err != nil || !alive {
+				return s, false, err
+			}
 		}
 		if s.Running && s.Phase == tenant.Running || s.Phase == tenant.Starting || s.Phase == tenant.Restarting {
 			return s, true, nil
@@ -173,11 +175,7 @@ func (h *Host) waitForSSH(ctx context.Context, id string, timeout time.Duration)
 		if obsErr != nil {
 			return obsErr
 		}
-		alive, aliveErr := h.Store.SupervisorAlive(id)
-		if aliveErr != nil {
-			return aliveErr
-		}
-		if !alive || !live(status.State.Phase) {
+		if !status.supervised {
 			return &Error{Kind: ErrState, Msg: fmt.Sprintf("it ended before it answered on SSH: %s: %s", status.Phase, status.Reason), Hint: "look at its console: mvm tenant logs " + id}
 		}
 		select {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
@@ -73,7 +74,7 @@ func (h *Host) changeSecrets(ctx context.Context, id, act, key string, change fu
 	if data, err = sealer.Seal(data); err != nil {
 		return err
 	}
-	err = store.WriteFile(h.Store.Tenant(id).SecretsFile(), data, 0o600)
+	err = atomicfile.Write(h.Store.Tenant(id).SecretsFile(), data, 0o600)
 	return h.record(id, act, map[string]any{"key": key}, err)
 }
 

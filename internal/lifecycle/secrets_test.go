@@ -9,7 +9,7 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -51,7 +51,7 @@ func TestSecretsAreEncryptedWhereAnIdentityIsConfigured(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Config.Secrets.AgeIdentity = filepath.Join(t.TempDir(), "identity")
-	if err := store.WriteFile(h.Config.Secrets.AgeIdentity, []byte(identity.String()+"\n"), 0o600); err != nil {
+	if err := atomicfile.Write(h.Config.Secrets.AgeIdentity, []byte(identity.String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.SetSecret(t.Context(), "acme", "db/password", []byte("other-value")); err != nil {

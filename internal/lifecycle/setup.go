@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/config"
-	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/vmm"
@@ -89,7 +89,7 @@ func (h *Host) saveTier(c config.Config) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot read the settings: %w", err)
 	}
-	if err := store.WriteFile(h.Store.ConfigFile(), config.SetTier(data, c.Tier, c.TierReason), 0o600); err != nil {
+	if err := atomicfile.Write(h.Store.ConfigFile(), config.SetTier(data, c.Tier, c.TierReason), 0o600); err != nil {
 		return err
 	}
 	h.Config = c

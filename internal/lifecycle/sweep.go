@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/cgroup"
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/store"
@@ -34,7 +35,25 @@ func (h *Host) sweep(ctx context.Context, id string) error {
 	if err := os.RemoveAll(t.RunDir()); err != nil {
 		return fmt.Errorf("cannot remove the sockets of %s: %w", id, err)
 	}
-	return errors.Join(store.SweepTemp(t.Dir), store.SweepTemp(t.ArtifactsDir()), store.SweepTemp(t.RuntimeDir()))
+	return sweepTemp(t)
+}
+
+// sweepTemp removes what killed writers of the tenant's files left.
+func sweepTemp(t store.Tenant) error {
+	var err error
+	for _, dir := range t.WrittenDirs() {
+		err = errors.Join(err, atomicfile.Sweep(dir))
+	}
+	return err
+}
+
+// tempFiles lists what sweepTemp would remove.
+func tempFiles(t store.Tenant) (left []string, err error) {
+	for _, dir := range t.WrittenDirs() {
+		more, dirErr := atomicfile.Leftovers(dir)
+		left, err = append(left, more...), errors.Join(err, dirErr)
+	}
+	return left, err
 }
 
 // atRest makes sure that nothing uses the tenant's volumes: no supervisor, and

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/lima"
 )
 
@@ -159,11 +160,7 @@ func (a *app) saveSettings(s lima.Settings) error {
 	if err != nil {
 		return err
 	}
-	tmp := a.settingsFile() + ".new"
-	if err := os.WriteFile(tmp, append(data, '\n'), 0o600); err != nil {
-		return fmt.Errorf("cannot keep the Lima VM's settings: %w", err)
-	}
-	if err := os.Rename(tmp, a.settingsFile()); err != nil {
+	if err := atomicfile.Write(a.settingsFile(), append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("cannot keep the Lima VM's settings: %w", err)
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/auser/mvm/internal/atomicfile"
 )
 
 // Ensure makes what is missing in the tenant's ssh folder: the client's key
@@ -29,6 +31,9 @@ func ensure(dir, id string) error {
 		return err
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	if err := atomicfile.Sweep(dir); err != nil { // a key of a killed call is a key, too
 		return err
 	}
 	client, err := ensureKey(dir, ClientKey, "mvm-"+id)
@@ -71,7 +76,7 @@ func ensureKey(dir, name, comment string) (gossh.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := writeFile(path, pem.EncodeToMemory(block)); err != nil {
+	if err := atomicfile.Write(path, pem.EncodeToMemory(block), 0o600); err != nil {
 		return nil, err
 	}
 	return gossh.NewPublicKey(public)
@@ -134,43 +139,5 @@ func ensureText(path, text string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return writeFile(path, []byte(text))
-}
-
-// writeFile puts data at path in one step, mode 0600, and returns when it is
-// on the disk. The name of its temporary file is always the same, so that a
-// killed call leaves nothing that the next one does not take away.
-func writeFile(path string, data []byte) (err error) {
-	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(temp))
-		}
-	}()
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return atomicfile.Write(path, []byte(text), 0o600)
 }

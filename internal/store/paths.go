@@ -78,6 +78,12 @@ func (t Tenant) SupervisorLog() string {
 }
 func (t Tenant) BuildLog() string { return filepath.Join(t.Dir, "build.log") }
 
+// WrittenDirs are the folders in which files are replaced in one step, and so
+// those where a killed writer may leave a temporary one.
+func (t Tenant) WrittenDirs() []string {
+	return []string{t.Dir, t.ArtifactsDir(), t.RuntimeDir(), t.SSHDir(), t.VolumesDir()}
+}
+
 // RunDir holds what must not survive a reboot and what must have a short
 // path. It is not below Dir because a Unix socket's path has at most 107
 // bytes, and a tenant's id alone may have 63.

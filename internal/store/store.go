@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/tenant"
 )
@@ -92,7 +93,7 @@ func (s *Store) Scoped(name, sep string) string {
 func (s *Store) checkVersion() error {
 	data, err := os.ReadFile(s.versionFile())
 	if errors.Is(err, fs.ErrNotExist) {
-		return WriteFile(s.versionFile(), []byte(layoutVersion+"\n"), 0o600)
+		return atomicfile.Write(s.versionFile(), []byte(layoutVersion+"\n"), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot read the state directory's version: %w", err)
@@ -233,7 +234,7 @@ func (s *Store) Activate(id string) error {
 	if err := os.MkdirAll(t.RunDir(), 0o700); err != nil {
 		return fmt.Errorf("cannot make the folder of the tenant's sockets: %w", err)
 	}
-	return WriteFile(t.idFile(), []byte(id), 0o600)
+	return atomicfile.Write(t.idFile(), []byte(id), 0o600)
 }
 
 // ActiveIDs lists the tenants that run, are being started, or left something
@@ -273,7 +274,7 @@ func (s *Store) Remove(id string) error {
 		return nil
 	}
 	if err == nil {
-		err = SyncDir(s.tenantsDir())
+		err = atomicfile.SyncDir(s.tenantsDir())
 	}
 	crash.Point("store/gone")
 	if err == nil {

@@ -79,27 +79,6 @@ func TestADamagedTenantDoesNotHideTheOthers(t *testing.T) {
 	}
 }
 
-func TestAFailedWriteKeepsTheOldContent(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "f")
-	if err := WriteFile(path, []byte("old"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := WriteFile(filepath.Join(dir, "missing", "f"), nil, 0o600); err == nil {
-		t.Fatal("a write into a missing folder succeeded")
-	}
-	if err := os.WriteFile(filepath.Join(dir, ".tmp-f-123"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := SweepTemp(dir); err != nil {
-		t.Fatal(err)
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 1 {
-		t.Errorf("entries = %v, %v", entries, err)
-	}
-}
-
 func TestConcurrentUpdatesAreAllKept(t *testing.T) {
 	s := open(t)
 	create(t, s, "acme")

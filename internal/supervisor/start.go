@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/cgroup"
 	"github.com/auser/mvm/internal/crash"
@@ -190,7 +191,7 @@ func (l *launch) writeConfig(context.Context) error {
 	if l.config, err = fcconfig.Final(l.base, rt); err != nil {
 		return fmt.Errorf("cannot put the configuration together: %w", err)
 	}
-	return store.WriteFile(l.t.FinalConfig(), l.config.JSON(), 0o600)
+	return atomicfile.Write(l.t.FinalConfig(), l.config.JSON(), 0o600)
 }
 
 func (l *launch) runtimeValues() (fcconfig.Runtime, error) {

@@ -22,6 +22,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/auser/mvm/internal/atomicfile"
 )
 
 // DefaultURL is where releases are.
@@ -178,7 +180,7 @@ func (s Source) Install(ctx context.Context, r Release, targets map[string]strin
 		if err := os.Rename(tmp, path); err != nil {
 			return fmt.Errorf("cannot replace %s: %w", path, err)
 		}
-		if err := syncDir(filepath.Dir(path)); err != nil {
+		if err := atomicfile.SyncDir(filepath.Dir(path)); err != nil {
 			return fmt.Errorf("cannot replace %s: %w", path, err)
 		}
 	}
@@ -220,15 +222,6 @@ func (s Source) fetch(ctx context.Context, r Release, name, dir string) (tmp str
 		return f.Name(), fmt.Errorf("cannot write %s: %w", name, err)
 	}
 	return f.Name(), nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // Targets are the files of this installation: the program itself and the

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/atomicfile"
 )
 
 // Lock opens the image at path and locks it against every other user of this
@@ -151,7 +153,7 @@ func (d *draft) commit() error {
 	if err := os.Rename(d.Name(), d.path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(d.path))
+	return atomicfile.SyncDir(filepath.Dir(d.path))
 }
 
 // commitNew is commit where nothing is in that place; else it fails with
@@ -163,13 +165,5 @@ func (d *draft) commitNew() error {
 	if err := os.Link(d.Name(), d.path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(d.path))
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return atomicfile.SyncDir(filepath.Dir(d.path))
 }

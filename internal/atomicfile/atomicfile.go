@@ -1,0 +1,214 @@
+// Package atomicfile replaces files in one step: after a crash at any moment
+// there is either the old content or the new one, and it is on the disk.
+//
+// It owns the temporary files that this takes, also those that killed writers
+// leave behind. What is written, and under which lock, is the callers' business.
+package atomicfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/crash"
+)
+
+// prefix marks temporary files. One that nobody holds a lock on is a killed
+// writer's.
+const prefix = ".tmp-"
+
+// Write replaces path with data: a temporary file in the same folder, fsync,
+// rename, fsync of the folder. Several processes may write the same path; one
+// of them is the last. The temporary files of writers of this path that were
+// killed are removed.
+func Write(path string, data []byte, mode fs.FileMode) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot write %s: %w", path, plain(err))
+		}
+	}()
+	dir, base := filepath.Split(path)
+	if err := sweep(dir, prefix+base+"-"); err != nil {
+		return err
+	}
+	f, err := create(dir, base)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignore(os.Remove(f.Name()), fs.ErrNotExist))
+		}
+		err = errors.Join(err, f.Close()) // which also unlocks
+	}()
+	if err := f.Chmod(mode); err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	crash.Point("write/" + base)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return SyncDir(dir)
+}
+
+// create makes the temporary file, locked.
+func create(dir, base string) (*os.File, error) {
+	for {
+		f, err := os.CreateTemp(dir, prefix+base+"-*")
+		if err != nil {
+			return nil, err
+		}
+		err = flock(f, unix.LOCK_EX)
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Fstat(int(f.Fd()), &st)
+		}
+		if err != nil {
+			return nil, errors.Join(err, os.Remove(f.Name()), f.Close())
+		}
+		if st.Nlink > 0 {
+			return f, nil
+		}
+		f.Close() // somebody swept it before it was locked
+	}
+}
+
+// Symlink makes path a symbolic link to target, replacing what is there in one
+// step. Unlike Write it must not run twice at once for the same path.
+func Symlink(target, path string) error {
+	if have, err := os.Readlink(path); err == nil && have == target {
+		return nil
+	}
+	dir, base := filepath.Split(path)
+	tmp := filepath.Join(dir, prefix+base)
+	err := ignore(os.Remove(tmp), fs.ErrNotExist)
+	if err == nil {
+		err = os.Symlink(target, tmp)
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err == nil {
+		err = SyncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot link %s: %w", path, err)
+	}
+	return nil
+}
+
+// SyncDir makes renames and removals in dir survive a crash.
+func SyncDir(dir string) error {
+	if dir == "" {
+		dir = "."
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Leftovers lists what killed writers left in dir.
+func Leftovers(dir string) ([]string, error) {
+	var left []string
+	err := eachLeftover(dir, prefix, func(path string) error {
+		left = append(left, path)
+		return nil
+	})
+	return left, err
+}
+
+// Sweep removes what killed writers left in dir. Whoever is writing there is
+// not disturbed.
+func Sweep(dir string) error { return sweep(dir, prefix) }
+
+func sweep(dir, prefix string) error {
+	return eachLeftover(dir, prefix, func(path string) error {
+		if err := ignore(os.Remove(path), fs.ErrNotExist); err != nil {
+			return fmt.Errorf("cannot remove a leftover: %w", err)
+		}
+		return nil
+	})
+}
+
+// eachLeftover calls do for each temporary file in dir that no living writer
+// holds; while it does, none can take it.
+func eachLeftover(dir, prefix string, do func(path string) error) error {
+	if dir == "" {
+		dir = "."
+	}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		switch {
+		case !strings.HasPrefix(e.Name(), prefix):
+		case e.Type() == fs.ModeSymlink:
+			err = do(path)
+		case e.Type().IsRegular():
+			err = unlessHeld(path, do)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func unlessHeld(path string, do func(path string) error) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // its writer has done
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return do(path)
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+func ignore(err, target error) error {
+	if errors.Is(err, target) {
+		return nil
+	}
+	return err
+}
+
+// plain leaves out the name of the temporary file, which nobody asked for.
+func plain(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) && strings.HasPrefix(filepath.Base(path.Path), prefix) {
+		return path.Err
+	}
+	return err
+}
