@@ -38,7 +38,7 @@ check-nix: ## check the NixOS flake; with NIXPKGS=<folder> also evaluate it
 	scripts/check-nix
 
 .PHONY: docs
-docs: ## write docs/cli.md and the man pages in bin/man from the commands
+docs: ## write docs/cli.md, docs/json.md and the man pages in bin/man from the commands
 	go run ./scripts/cli-docs docs/cli.md bin/man
 
 .PHONY: clean

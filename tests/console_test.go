@@ -18,7 +18,7 @@ type terminal struct {
 func newTerminal(t *testing.T, e *env) *terminal {
 	t.Helper()
 	term := &terminal{t, filepath.Join(t.TempDir(), "tmux")}
-	term.tmux("new-session", "-d", "-x", "100", "-y", "30", "env", "PS1=READY:", "PATH="+e.bin+":"+os.Getenv("PATH"), "MVM_ROOT="+e.root, "sh")
+	term.tmux("new-session", "-d", "-c", t.TempDir(), "-x", "100", "-y", "30", "env", "PS1=READY:", "PATH="+e.bin+":"+os.Getenv("PATH"), "MVM_ROOT="+e.root, "sh")
 	t.Cleanup(func() { exec.Command("tmux", "-S", term.socket, "kill-server").Run() })
 	term.see("READY:")
 	return term

@@ -93,8 +93,8 @@ from being done. docs/tenants.schema.json is a schema for editors.`,
 	f.BoolVar(&prune, "prune", false, "destroy tenants that the file does not name; their data volumes are kept")
 	f.BoolVar(&dryRun, "dry-run", false, "say what would be done, do nothing")
 	f.IntVar(&parallel, "parallel", 4, "how many tenants to work on at once")
-	f.BoolVarP(&yes, "yes", "y", false, "do not ask before destroying")
-	a.jsonFlag(cmd)
+	yesFlag(cmd, &yes)
+	a.jsonFlag(cmd, []lifecycle.Plan{})
 	requireFlag(cmd, "file", "mvm apply -f tenants.yaml")
 	return cmd
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/audit"
 )
 
 func (a *app) auditCommand() *cobra.Command {
@@ -42,7 +44,7 @@ func (a *app) auditCommand() *cobra.Command {
 			return w.Flush()
 		},
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, []audit.Entry{})
 	cmd.AddCommand(&cobra.Command{
 		Use:     "verify [tenant]",
 		Example: `  mvm audit verify acme`,

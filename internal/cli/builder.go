@@ -67,7 +67,7 @@ func (a *app) builderShow() *cobra.Command {
 			return nil
 		},
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, build.Image{})
 	engineFlag(cmd, &engineName)
 	return cmd
 }

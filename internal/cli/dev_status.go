@@ -58,7 +58,7 @@ func (a *app) statusCommand() *cobra.Command {
 			return a.printStatus(s)
 		},
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, hostStatus{})
 	return cmd
 }
 

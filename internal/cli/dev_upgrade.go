@@ -31,6 +31,6 @@ checksum. Running guests are not concerned. MVM_RELEASE_URL names a mirror.`,
 		},
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "only say whether there is a newer one")
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, upgrade.Done{})
 	return cmd
 }

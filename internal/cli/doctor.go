@@ -45,7 +45,7 @@ same-page merging off, and sweeps what belongs to no tenant.`,
 			return nil
 		},
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, []doctor.Result{})
 	cmd.Flags().BoolVar(&fix, "fix", false, "mend what can be mended safely")
 	return cmd
 }

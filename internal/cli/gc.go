@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/build"
 )
 
 func (a *app) gcCommand() *cobra.Command {
@@ -45,8 +47,21 @@ func (a *app) gcCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would go, remove nothing")
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, []build.GCItem{})
 	return cmd
+}
+
+// synced is a snapshot as mvm sync --json prints it.
+type synced struct {
+	Hash     string   `json:"hash"`
+	NARHash  string   `json:"nar_hash"`  // as Nix would say it
+	Path     string   `json:"path"`      // where the snapshot is
+	FlakeDir string   `json:"flake_dir"` // the flake's folder within it
+	URL      string   `json:"url"`       // how builds name it
+	Revision string   `json:"revision"`  // git's, where there is one
+	Dirty    bool     `json:"dirty"`     // it differs from the revision
+	Bytes    int64    `json:"bytes"`
+	Warnings []string `json:"warnings"` // what may not be as meant
 }
 
 func (a *app) syncCommand() *cobra.Command {
@@ -77,10 +92,7 @@ changes. A build makes it by itself; sync tells beforehand what it will hold.`,
 				return fmt.Errorf("cannot snapshot %s: %w", ref, err)
 			}
 			if a.json {
-				return a.printJSON(map[string]any{
-					"hash": s.Hash, "nar_hash": s.NARHash, "path": s.Path, "flake_dir": s.FlakeDir, "url": s.URL,
-					"revision": s.Revision, "dirty": s.Dirty, "bytes": s.Bytes, "warnings": s.Warnings,
-				})
+				return a.printJSON(synced{s.Hash, s.NARHash, s.Path, s.FlakeDir, s.URL, s.Revision, s.Dirty, s.Bytes, orEmpty(s.Warnings)})
 			}
 			for _, w := range s.Warnings {
 				a.note("warning: %s", w)
@@ -89,6 +101,6 @@ changes. A build makes it by itself; sync tells beforehand what it will hold.`,
 			return nil
 		},
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, synced{})
 	return cmd
 }

@@ -42,7 +42,7 @@ func (a *app) netShow() *cobra.Command {
 			return a.printNetwork(s)
 		},
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, network.Status{})
 	return cmd
 }
 
@@ -115,6 +115,6 @@ func (a *app) netCheck() *cobra.Command {
 			return nil
 		},
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, []lifecycle.Act{})
 	return cmd
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/lifecycle"
 )
 
 func (a *app) reconcileCommand() *cobra.Command {
@@ -41,6 +43,6 @@ which another command is at work are left to it.`,
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, do nothing")
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, []lifecycle.Act{})
 	return cmd
 }

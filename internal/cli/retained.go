@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/lifecycle"
 )
 
 func (a *app) retainedCommand() *cobra.Command {
@@ -44,7 +46,7 @@ func (a *app) retainedList() *cobra.Command {
 			return a.printTable(t)
 		},
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, []lifecycle.Kept{})
 	return cmd
 }
 
@@ -70,6 +72,6 @@ func (a *app) retainedRm() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	yesFlag(cmd, &yes)
 	return cmd
 }

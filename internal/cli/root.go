@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -34,6 +35,7 @@ type app struct {
 	quiet   bool
 	verbose bool
 	noColor bool
+	outputs map[*cobra.Command]reflect.Type // what each prints with --json
 }
 
 // Run executes one command line and returns its exit code.
@@ -52,6 +54,18 @@ func Run(ctx context.Context, args []string, streams Streams) int {
 func Command() *cobra.Command {
 	a := &app{Streams: Streams{In: os.Stdin, Out: io.Discard, Err: io.Discard}}
 	return a.rootCommand()
+}
+
+// Outputs are the types of what commands print with --json, by the commands'
+// names.
+func Outputs() map[string]reflect.Type {
+	a := &app{Streams: Streams{In: os.Stdin, Out: io.Discard, Err: io.Discard}}
+	a.rootCommand() // gives every command its parent, and so its name
+	types := map[string]reflect.Type{}
+	for cmd, t := range a.outputs {
+		types[cmd.CommandPath()] = t
+	}
+	return types
 }
 
 const exitCodes = `Exit codes:

@@ -65,7 +65,7 @@ its VMM's process. Rates are of the interval that the command measures.`,
 			return show()
 		},
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, []stats.Usage{})
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print it again and again, until interrupted")
 	cmd.Flags().DurationVar(&interval, "interval", time.Second, "how long to measure for")
 	return cmd

@@ -1,7 +1,8 @@
 package cli
 
 import (
-	"time"
+	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -80,14 +81,32 @@ func (a *app) host() (*lifecycle.Host, error) {
 	return h, nil
 }
 
-// waitFlag adds --wait, which verbs that lock a tenant share.
-func waitFlag(cmd *cobra.Command, wait *time.Duration) {
-	cmd.Flags().DurationVar(wait, "wait", -1, "how long to wait for another command on the same tenant (default: limits.lock_timeout_sec)")
-	cmd.Flags().Lookup("wait").DefValue = "0s" // the help leaves out what is zero
+// onTenant is the body of a verb that does one thing with one tenant, whose id
+// is the first argument: it opens the host, minds --wait and words the error.
+func (a *app) onTenant(what string, do func(ctx context.Context, h *lifecycle.Host, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		h, err := a.host()
+		if err != nil {
+			return err
+		}
+		if f := cmd.Flags().Lookup("wait"); f != nil && f.Changed {
+			if h.Wait, err = cmd.Flags().GetDuration("wait"); err != nil {
+				return err
+			}
+		}
+		if err := do(cmd.Context(), h, args); err != nil {
+			return fmt.Errorf("cannot %s tenant %s: %w", what, args[0], err)
+		}
+		return nil
+	}
 }
 
-func applyWait(h *lifecycle.Host, wait time.Duration) {
-	if wait >= 0 {
-		h.Wait = wait
-	}
+// waitFlag adds --wait, which verbs that lock a tenant share.
+func waitFlag(cmd *cobra.Command) {
+	cmd.Flags().Duration("wait", 0, "how long to wait for another command on the same tenant (default: limits.lock_timeout_sec)")
+}
+
+// yesFlag adds --yes, which everything has that destroys.
+func yesFlag(cmd *cobra.Command, yes *bool) {
+	cmd.Flags().BoolVarP(yes, "yes", "y", false, "do not ask")
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -17,15 +18,11 @@ func (a *app) tenantBuild() *cobra.Command {
 		Example: `  mvm tenant build acme
   mvm tenant build acme --offline --check`,
 		Args: exactArgs(1, "one tenant id"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
+		RunE: a.onTenant("build", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			opts.Progress = a.showBuild
+			manifest, result, err := h.Build(ctx, args[0], opts)
 			if err != nil {
 				return err
-			}
-			opts.Progress = a.showBuild
-			manifest, result, err := h.Build(cmd.Context(), args[0], opts)
-			if err != nil {
-				return fmt.Errorf("cannot build tenant %s: %w", args[0], err)
 			}
 			for _, w := range result.Warnings {
 				a.note("warning: %s", w)
@@ -36,7 +33,7 @@ func (a *app) tenantBuild() *cobra.Command {
 			}
 			fmt.Fprintf(a.Out, "tenant %s built in %s: image %.12s\n", args[0], seconds(result.Elapsed), manifest.Image)
 			return nil
-		},
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&opts.Engine, "engine", "", "container engine: docker, nerdctl or podman (default: build.engine, else the first that answers)")

@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +16,6 @@ func (a *app) tenantCreate() *cobra.Command {
 	var (
 		spec tenant.Spec
 		opts lifecycle.CreateOptions
-		wait time.Duration
 	)
 	cmd := &cobra.Command{
 		Use:   "create <id>",
@@ -24,19 +23,14 @@ func (a *app) tenantCreate() *cobra.Command {
 		Example: `  mvm tenant create acme --flake ./nix/debian --profile minimal --cpus 2 --mem 512
   mvm tenant create web --flake github:example/guests --egress allow:198.51.100.0/24:tcp/443`,
 		Args: exactArgs(1, "one tenant id"),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.onTenant("create", func(ctx context.Context, h *lifecycle.Host, args []string) (err error) {
 			spec.SchemaVersion, spec.TenantID = tenant.SchemaVersion, args[0]
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
-			applyWait(h, wait)
 			if opts.Dir, err = os.Getwd(); err != nil {
 				return err
 			}
-			done, err := h.Create(cmd.Context(), spec, opts)
+			done, err := h.Create(ctx, spec, opts)
 			if err != nil {
-				return fmt.Errorf("cannot create tenant %s: %w", args[0], err)
+				return err
 			}
 			if done.Already {
 				fmt.Fprintf(a.Out, "tenant %s exists already, with these values\n", args[0])
@@ -50,10 +44,10 @@ func (a *app) tenantCreate() *cobra.Command {
 				a.note("retained data volumes of earlier tenants of this id: %s (--adopt-volumes takes the newest)", strings.Join(done.Retained, ", "))
 			}
 			return nil
-		},
+		}),
 	}
 	specFlags(cmd, &spec)
 	cmd.Flags().BoolVar(&opts.AdoptVolumes, "adopt-volumes", false, "take the data volume that destroying an earlier tenant of this id kept")
-	waitFlag(cmd, &wait)
+	waitFlag(cmd)
 	return cmd
 }

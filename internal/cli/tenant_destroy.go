@@ -2,9 +2,9 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -16,7 +16,6 @@ func (a *app) tenantDestroy() *cobra.Command {
 	var (
 		opts lifecycle.DestroyOptions
 		yes  bool
-		wait time.Duration
 	)
 	cmd := &cobra.Command{
 		Use:   "destroy <id>",
@@ -24,12 +23,7 @@ func (a *app) tenantDestroy() *cobra.Command {
 		Example: `  mvm tenant destroy acme
   mvm tenant destroy acme --wipe-volumes --yes`,
 		Args: exactArgs(1, "one tenant id"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
-			applyWait(h, wait)
+		RunE: a.onTenant("destroy", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			what := fmt.Sprintf("Destroy tenant %s", args[0])
 			if opts.WipeVolumes {
 				what += " and wipe its data volume"
@@ -37,9 +31,9 @@ func (a *app) tenantDestroy() *cobra.Command {
 			if err := a.confirm(what, yes); err != nil {
 				return err
 			}
-			done, err := h.Destroy(cmd.Context(), args[0], opts)
+			done, err := h.Destroy(ctx, args[0], opts)
 			if err != nil {
-				return fmt.Errorf("cannot destroy tenant %s: %w", args[0], err)
+				return err
 			}
 			switch {
 			case done.Already:
@@ -50,11 +44,11 @@ func (a *app) tenantDestroy() *cobra.Command {
 				fmt.Fprintf(a.Out, "tenant %s destroyed\n", args[0])
 			}
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&opts.WipeVolumes, "wipe-volumes", false, "remove the data volume, too")
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
-	waitFlag(cmd, &wait)
+	yesFlag(cmd, &yes)
+	waitFlag(cmd)
 	return cmd
 }
 

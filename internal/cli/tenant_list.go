@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,7 +55,7 @@ SINCE is how long ago the state was entered.`,
 			return show()
 		},
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, []listed{})
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print it again every second, until interrupted")
 	return cmd
 }
@@ -123,7 +124,12 @@ func dash(s string) string {
 }
 
 // jsonFlag adds --json, which every reading command has.
-func (a *app) jsonFlag(cmd *cobra.Command) {
+// What it prints is of v's type: docs/json.md is made from it.
+func (a *app) jsonFlag(cmd *cobra.Command, v any) {
+	if a.outputs == nil {
+		a.outputs = map[*cobra.Command]reflect.Type{}
+	}
+	a.outputs[cmd] = reflect.TypeOf(v)
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -11,10 +12,7 @@ import (
 )
 
 func (a *app) tenantRun() *cobra.Command {
-	var (
-		opts lifecycle.RunOptions
-		wait time.Duration
-	)
+	var opts lifecycle.RunOptions
 	cmd := &cobra.Command{
 		Use:   "run <id>",
 		Short: "Start a tenant's microVM and wait until the guest answers on SSH",
@@ -23,16 +21,11 @@ func (a *app) tenantRun() *cobra.Command {
 Ctrl-C while waiting for the guest stops the waiting, not the guest.`,
 		Example: "  mvm tenant run acme\n  mvm tenant run acme --no-wait",
 		Args:    exactArgs(1, "one tenant id"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
+		RunE: a.onTenant("run", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			opts.Progress = a.showStep
+			done, err := h.Run(ctx, args[0], opts)
 			if err != nil {
 				return err
-			}
-			applyWait(h, wait)
-			opts.Progress = a.showStep
-			done, err := h.Run(cmd.Context(), args[0], opts)
-			if err != nil {
-				return fmt.Errorf("cannot run tenant %s: %w", args[0], err)
 			}
 			switch {
 			case done.Already:
@@ -43,12 +36,12 @@ Ctrl-C while waiting for the guest stops the waiting, not the guest.`,
 				fmt.Fprintf(a.Out, "tenant %s runs: %s, %s tier, answers on SSH after %s\n", args[0], done.State.Net.IP, done.State.Tier, seconds(done.Ready))
 			}
 			return nil
-		},
+		}),
 	}
 	f := cmd.Flags()
 	f.BoolVar(&opts.NoWait, "no-wait", false, "return as soon as the VMM runs")
 	f.DurationVar(&opts.Timeout, "timeout", 0, "how long to wait for the guest (default: limits.ssh_timeout_sec)")
-	waitFlag(cmd, &wait)
+	waitFlag(cmd)
 	return cmd
 }
 

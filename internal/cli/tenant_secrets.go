@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/lifecycle"
 )
 
 func (a *app) tenantSecrets() *cobra.Command {
@@ -29,48 +32,52 @@ func (a *app) secretsSet() *cobra.Command {
 		Example: `  mvm tenant secrets set acme db/password --from-file ./password
   pass show acme/token | mvm tenant secrets set acme token`,
 		Args: exactArgs(2, "a tenant id and a key"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onTenant("set a secret of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			value, err := a.readInput(from)
 			if err != nil {
-				return fmt.Errorf("cannot read the secret: %w", err)
+				return fmt.Errorf("cannot read it: %w", err)
 			}
-			if err := h.SetSecret(cmd.Context(), args[0], args[1], value); err != nil {
-				return fmt.Errorf("cannot set secret %s of tenant %s: %w", args[1], args[0], err)
+			if err := h.SetSecret(ctx, args[0], args[1], value); err != nil {
+				return err
 			}
 			fmt.Fprintf(a.Out, "secret %s of tenant %s is set, from the next run on\n", args[1], args[0])
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&from, "from-file", "-", "where the value is; - is standard input")
 	return cmd
 }
 
 func (a *app) secretsImport() *cobra.Command {
-	return &cobra.Command{
+	var yes bool
+	cmd := &cobra.Command{
 		Use:     "import <id>",
 		Short:   "Replace all secrets by the JSON object on standard input",
-		Example: "  mvm tenant secrets import acme < secrets.json",
+		Example: "  mvm tenant secrets import acme < secrets.json\n  mvm tenant secrets import acme --yes < secrets.json",
 		Args:    exactArgs(1, "one tenant id"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
+		RunE: a.onTenant("import secrets of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			data, err := a.readInput("-")
+			if err != nil {
+				return fmt.Errorf("cannot read them: %w", err)
+			}
+			have, err := h.SecretNames(args[0])
 			if err != nil {
 				return err
 			}
-			data, err := a.readInput("-")
-			if err != nil {
-				return fmt.Errorf("cannot read the secrets: %w", err)
+			if len(have) > 0 {
+				if err := a.confirm(fmt.Sprintf("Replace the %d secrets that tenant %s has", len(have), args[0]), yes); err != nil {
+					return err
+				}
 			}
-			if err := h.ImportSecrets(cmd.Context(), args[0], data); err != nil {
-				return fmt.Errorf("cannot import secrets of tenant %s: %w", args[0], err)
+			if err := h.ImportSecrets(ctx, args[0], data); err != nil {
+				return err
 			}
 			fmt.Fprintf(a.Out, "secrets of tenant %s are set, from the next run on\n", args[0])
 			return nil
-		},
+		}),
 	}
+	yesFlag(cmd, &yes)
+	return cmd
 }
 
 func (a *app) secretsList() *cobra.Command {
@@ -79,11 +86,7 @@ func (a *app) secretsList() *cobra.Command {
 		Example: `  mvm tenant secrets list acme`,
 		Short:   "List the names of a tenant's secrets",
 		Args:    exactArgs(1, "one tenant id"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onTenant("list the secrets of", func(_ context.Context, h *lifecycle.Host, args []string) error {
 			names, err := h.SecretNames(args[0])
 			if err != nil {
 				return err
@@ -95,26 +98,26 @@ func (a *app) secretsList() *cobra.Command {
 				fmt.Fprintln(a.Out, n)
 			}
 			return nil
-		},
+		}),
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, []string{})
 	return cmd
 }
 
 func (a *app) secretsRm() *cobra.Command {
-	return &cobra.Command{
+	var yes bool
+	cmd := &cobra.Command{
 		Use:     "rm <id> <key>",
 		Example: `  mvm tenant secrets rm acme db/password`,
 		Short:   "Remove one secret",
 		Args:    exactArgs(2, "a tenant id and a key"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
+		RunE: a.onTenant("remove a secret of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			if err := a.confirm(fmt.Sprintf("Remove secret %s of tenant %s", args[1], args[0]), yes); err != nil {
 				return err
 			}
-			removed, err := h.RemoveSecret(cmd.Context(), args[0], args[1])
+			removed, err := h.RemoveSecret(ctx, args[0], args[1])
 			if err != nil {
-				return fmt.Errorf("cannot remove secret %s of tenant %s: %w", args[1], args[0], err)
+				return err
 			}
 			if removed {
 				fmt.Fprintf(a.Out, "secret %s of tenant %s is removed, from the next run on\n", args[1], args[0])
@@ -122,8 +125,10 @@ func (a *app) secretsRm() *cobra.Command {
 				fmt.Fprintf(a.Out, "tenant %s has no secret %s\n", args[0], args[1])
 			}
 			return nil
-		},
+		}),
 	}
+	yesFlag(cmd, &yes)
+	return cmd
 }
 
 // maxInput bounds what is read from people.

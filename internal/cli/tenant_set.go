@@ -1,19 +1,20 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/tenant"
 )
 
 func (a *app) tenantSet() *cobra.Command {
 	var (
-		to   tenant.Spec
-		wait time.Duration
+		to    tenant.Spec
+		given func(flag string) bool
 	)
 	cmd := &cobra.Command{
 		Use:   "set <id>",
@@ -21,18 +22,12 @@ func (a *app) tenantSet() *cobra.Command {
 		Example: `  mvm tenant set acme --cpus 4 --mem 2048
   mvm tenant set acme --egress none`,
 		Args: exactArgs(1, "one tenant id"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
-			applyWait(h, wait)
+		RunE: a.onTenant("change", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			dir, err := os.Getwd()
 			if err != nil {
 				return err
 			}
-			given := cmd.Flags().Changed
-			done, err := h.Set(cmd.Context(), args[0], dir, func(s *tenant.Spec) {
+			done, err := h.Set(ctx, args[0], dir, func(s *tenant.Spec) {
 				for flag, assign := range map[string]func(){
 					"flake":     func() { s.FlakeRef = to.FlakeRef },
 					"profile":   func() { s.Profile = to.Profile },
@@ -48,7 +43,7 @@ func (a *app) tenantSet() *cobra.Command {
 				}
 			})
 			if err != nil {
-				return fmt.Errorf("cannot change tenant %s: %w", args[0], err)
+				return err
 			}
 			for when, list := range map[string][]string{"now": done.Now, "at the next run": done.Next, "at the next build and run": done.Make} {
 				for _, c := range list {
@@ -59,10 +54,11 @@ func (a *app) tenantSet() *cobra.Command {
 				fmt.Fprintf(a.Out, "tenant %s is so already\n", args[0])
 			}
 			return nil
-		},
+		}),
 	}
 	specFlags(cmd, &to)
-	waitFlag(cmd, &wait)
+	given = cmd.Flags().Changed
+	waitFlag(cmd)
 	return cmd
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,11 +27,7 @@ func (a *app) tenantShow() *cobra.Command {
   mvm tenant show acme --json | jq .manifest.source`,
 		Short: "Print a tenant's spec, its state as observed now, and what its guest was built from",
 		Args:  exactArgs(1, "one tenant id"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onTenant("show", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			status, err := h.Observe(args[0])
 			if err != nil {
 				return err
@@ -46,9 +43,9 @@ func (a *app) tenantShow() *cobra.Command {
 				return a.printJSON(s)
 			}
 			return a.printTenant(s)
-		},
+		}),
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, shown{})
 	return cmd
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/lifecycle"
 )
 
@@ -30,6 +31,6 @@ func (a *app) tenantVerify() *cobra.Command {
 			return nil
 		}),
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, build.Manifest{})
 	return cmd
 }

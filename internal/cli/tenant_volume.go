@@ -30,20 +30,6 @@ the tenant stopped. An operation that is killed has not happened.`,
 	return cmd
 }
 
-// onTenant is the body of a verb that does one thing with one tenant.
-func (a *app) onTenant(what string, do func(ctx context.Context, h *lifecycle.Host, args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		h, err := a.host()
-		if err != nil {
-			return err
-		}
-		if err := do(cmd.Context(), h, args); err != nil {
-			return fmt.Errorf("cannot %s tenant %s: %w", what, args[0], err)
-		}
-		return nil
-	}
-}
-
 func (a *app) volumeShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show <id>",
@@ -76,7 +62,7 @@ func (a *app) volumeShow() *cobra.Command {
 			return a.printTable(t)
 		}),
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, lifecycle.Volume{})
 	return cmd
 }
 
@@ -104,7 +90,7 @@ func (a *app) volumeCheck() *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVar(&repair, "repair", false, "put right what can be")
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	yesFlag(cmd, &yes)
 	return cmd
 }
 
@@ -228,7 +214,7 @@ func (a *app) volumeImport() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&from, "from", "-", "the file; - is standard input")
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	yesFlag(cmd, &yes)
 	return cmd
 }
 
@@ -270,7 +256,7 @@ func (a *app) volumeRollback() *cobra.Command {
 			return nil
 		}),
 	}
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	yesFlag(cmd, &yes)
 	return cmd
 }
 
@@ -292,6 +278,6 @@ func (a *app) volumeRm() *cobra.Command {
 			return nil
 		}),
 	}
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	yesFlag(cmd, &yes)
 	return cmd
 }

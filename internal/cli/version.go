@@ -23,6 +23,6 @@ func (a *app) versionCommand() *cobra.Command {
 			return nil
 		},
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, buildinfo.Info{})
 	return cmd
 }

@@ -1,5 +1,6 @@
 // Command cli-docs writes the reference of the command line from the commands
-// themselves: docs/cli.md, and man pages where a folder for them is given.
+// themselves: docs/cli.md, docs/json.md beside it, and man pages where a folder for
+// them is given. It is run in the repository's folder.
 //
 // usage: cli-docs <markdown file> [<folder for man pages>]
 package main
@@ -7,6 +8,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -28,6 +30,13 @@ func run(args []string) error {
 		return fmt.Errorf("usage: cli-docs <markdown file> [<folder for man pages>]")
 	}
 	if err := os.WriteFile(args[0], []byte(markdown(cli.Command())), 0o644); err != nil {
+		return err
+	}
+	page, err := jsonPage(".")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(args[0]), "json.md"), []byte(page), 0o644); err != nil {
 		return err
 	}
 	if len(args) == 1 {

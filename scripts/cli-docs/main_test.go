@@ -18,6 +18,20 @@ func TestReferenceIsCurrent(t *testing.T) {
 	}
 }
 
+func TestJSONIsCurrent(t *testing.T) {
+	have, err := os.ReadFile("../../docs/json.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := jsonPage("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != want {
+		t.Error("docs/json.md is not what the types say: run make docs")
+	}
+}
+
 func TestManPages(t *testing.T) {
 	dir := t.TempDir()
 	if err := manPages(cli.Command(), dir); err != nil {

@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// destroyers are the command lines that take something away which does not come
+// back, each as far as the question.
+var destroyers = map[string][]string{
+	"mvm destroy":                nil,
+	"mvm apply":                  {"-f", "FILE", "--prune"},
+	"mvm retained rm":            {"acme-20260801T101500.000Z"},
+	"mvm tenant destroy":         {"acme"},
+	"mvm tenant secrets import":  {"acme"},
+	"mvm tenant secrets rm":      {"acme", "token"},
+	"mvm tenant volume check":    {"acme", "--repair"},
+	"mvm tenant volume import":   {"acme"},
+	"mvm tenant volume rollback": {"acme", "kept"},
+	"mvm tenant volume rm":       {"acme", "kept"},
+}
+
+// destroys are names and flags that sound like it. gc, reconcile and doctor
+// --fix are not among them: what they remove belongs to nobody, or is made
+// again by the next build.
+var destroys = regexp.MustCompile(`^(destroy|delete|rm|remove|import|rollback|prune|repair|wipe.*|reset|recreate)$`)
+
+// TestWhatDestroysAsks walks all commands: whatever sounds as if it destroyed
+// has --yes, and whatever has it refuses where nobody is there to ask.
+func TestWhatDestroysAsks(t *testing.T) {
+	for _, cmd := range runnable(Command()) {
+		sounds := destroys.MatchString(cmd.Name())
+		for name := range strings.FieldsSeq(flagNames(cmd)) {
+			sounds = sounds || destroys.MatchString(name)
+		}
+		args, listed := destroyers[cmd.CommandPath()]
+		if has := cmd.Flags().Lookup("yes") != nil; has != listed || sounds != listed {
+			t.Errorf("%s: --yes %v, sounds like it %v, in this test's list %v", cmd.CommandPath(), has, sounds, listed)
+			continue
+		}
+		if listed {
+			t.Run(cmd.CommandPath(), func(t *testing.T) { refuses(t, cmd, args) })
+		}
+	}
+}
+
+func runnable(cmd *cobra.Command) []*cobra.Command {
+	list := []*cobra.Command{cmd}
+	for _, sub := range cmd.Commands() {
+		if !sub.Hidden {
+			list = append(list, runnable(sub)...)
+		}
+	}
+	return list
+}
+
+func flagNames(cmd *cobra.Command) string {
+	var names []string
+	for word := range strings.FieldsSeq(cmd.LocalFlags().FlagUsages()) {
+		if name, ok := strings.CutPrefix(word, "--"); ok {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+func refuses(t *testing.T, cmd *cobra.Command, args []string) {
+	dir := t.TempDir()
+	mvm := func(stdin string, args ...string) (int, string) {
+		t.Helper()
+		in := filepath.Join(dir, "in")
+		if err := os.WriteFile(in, []byte(stdin), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var said bytes.Buffer
+		code := Run(t.Context(), append([]string{"--root", dir + "/root"}, args...), Streams{In: f, Out: &said, Err: &said})
+		return code, said.String()
+	}
+	must := func(stdin string, args ...string) {
+		t.Helper()
+		if code, said := mvm(stdin, args...); code != 0 {
+			t.Fatalf("mvm %s: %d, %s", args, code, said)
+		}
+	}
+	if err := os.MkdirAll(dir+"/flake", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range map[string]string{"flake/flake.nix": "{ outputs = _: { }; }", "tenants.yaml": "version: 1\ntenants: {}\n"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must("", "tenant", "create", "acme", "--flake", dir+"/flake", "--data-size", "16")
+	must("s3cret", "tenant", "secrets", "set", "acme", "token")
+	must("", "tenant", "volume", "snapshot", "acme", "kept")
+	before := spread(t, dir)
+	line := strings.Fields(cmd.CommandPath())[1:]
+	for _, a := range args {
+		line = append(line, strings.ReplaceAll(a, "FILE", dir+"/tenants.yaml"))
+	}
+	code, said := mvm("{}", line...)
+	if code != exitUsage || !strings.Contains(said, "nobody is there to ask") || !strings.Contains(said, "hint: say --yes") {
+		t.Errorf("%d, %s", code, said)
+	}
+	if after := spread(t, dir); after != before {
+		t.Errorf("it did something:\n%s\nwas\n%s", after, before)
+	}
+}
+
+// spread lists the tenants' files.
+func spread(t *testing.T, dir string) string {
+	t.Helper()
+	var list strings.Builder
+	err := filepath.Walk(dir+"/root/tenants", func(path string, info os.FileInfo, err error) error {
+		if err == nil && info.Mode().IsRegular() {
+			list.WriteString(path + " " + info.ModTime().String() + "\n")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.String()
+}
