@@ -17,7 +17,7 @@ func (a *app) netCommand() *cobra.Command {
 		Use:   "net",
 		Short: "Look at the tenants' network and compare it with what it should be",
 	})
-	cmd.AddCommand(a.netShow(), a.netCheck())
+	cmd.AddCommand(a.netShow(), a.netCheck(), a.netVerify())
 	return cmd
 }
 
@@ -86,7 +86,6 @@ func drops(d firewall.Drops) string {
 func (a *app) netCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "check",
-		Aliases: []string{"verify"},
 		Short:   "Compare links and rules with what the running tenants should have; changes nothing",
 		Example: "  mvm net check || mvm reconcile",
 		Args:    exactArgs(0, "no arguments"),

@@ -26,7 +26,7 @@ ip link add plain0 address `+gatewayMAC+` type bridge mcast_snooping 0
 sysctl -qw net.ipv6.conf.plain0.accept_dad=0
 ip addr add 10.50.0.1/24 dev plain0
 ip link set plain0 up
-sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.accept_redirects=1 net.ipv4.conf.plain0.accept_redirects=1
+sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.accept_redirects=1 net.ipv4.conf.plain0.accept_redirects=1 net.ipv4.conf.plain0.accept_source_route=1 net.ipv4.conf.plain0.rp_filter=0
 sysctl -qw net.ipv4.neigh.plain0.locktime=0
 `)
 	load(t, `table ip nat {
@@ -42,6 +42,7 @@ sysctl -qw net.ipv4.neigh.plain0.locktime=0
 		commands(t, fmt.Sprintf(`
 ip tuntap add %[1]s mode tap vnet_hdr
 ip link set %[1]s master plain0 up
+sysctl -qw net.ipv4.conf.%[1]s.rp_filter=0
 `, ep.TAP))
 		guests = append(guests, open(t, ep))
 	}

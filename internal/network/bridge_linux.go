@@ -109,7 +109,7 @@ func (l *links) configureBridge(name string) (netlink.Link, error) {
 			return nil, err
 		}
 	}
-	if err := setBridgeSysctls(name); err != nil {
+	if err := setSysctls(bridgeSysctls, name); err != nil {
 		return nil, err
 	}
 	addr := &netlink.Addr{IPNet: ipNet(l.bridgePrefix(name))}
@@ -172,7 +172,7 @@ func (l *links) checkSubnetFree() error {
 
 // bridgeSysctls make the bridge answer for the gateway's address alone and
 // take no advice from tenants.
-var bridgeSysctls = []struct{ key, value string }{
+var bridgeSysctls = []sysctl{
 	{"ipv6/conf/%s/disable_ipv6", "1"},
 	{"ipv4/conf/%s/forwarding", "1"},
 	{"ipv4/conf/%s/rp_filter", "1"},
@@ -185,11 +185,15 @@ var bridgeSysctls = []struct{ key, value string }{
 	{"ipv4/conf/%s/proxy_arp", "0"},
 }
 
+// sysctl is a setting of one link, whose name stands for %s in the key.
+type sysctl struct{ key, value string }
+
 const netSysctls = "/proc/sys/net"
 
-func setBridgeSysctls(name string) error {
-	for _, s := range bridgeSysctls {
-		if err := setSysctl(fmt.Sprintf(s.key, name), s.value); err != nil {
+// setSysctls sets them for the link.
+func setSysctls(list []sysctl, link string) error {
+	for _, s := range list {
+		if err := setSysctl(fmt.Sprintf(s.key, link), s.value); err != nil {
 			return err
 		}
 	}

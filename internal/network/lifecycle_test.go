@@ -234,8 +234,11 @@ ip link set stray0 master br-tenants up
 			for _, who := range []probe.Party{unknown.party(), victim.party()} {
 				s.Attacker, s.Nonce = who, []byte("nonce-of-"+g.Name())
 				for _, a := range probe.Attacks() {
-					if a.Frames == nil || a.Number == 27 || !a.Possible(s) {
+					if a.Frames == nil || a.First != nil || a.Number == 27 || !a.Possible(s) {
 						continue
+					}
+					if a.Number == 59 && g.Name() == "stray0" {
+						continue // reaches the host as from any device that is not on a bridge
 					}
 					for _, frame := range a.Frames(s) {
 						if err := g.Send(frame); err != nil {
@@ -279,7 +282,7 @@ func TestReloadsLeakNothing(t *testing.T) {
 		}
 		var frames [][]byte
 		for _, a := range probe.Attacks() {
-			if a.Frames != nil && a.Number != 27 && a.Number != 29 && a.Number != 52 && a.Possible(s) {
+			if a.Frames != nil && a.First == nil && a.Number != 27 && a.Number != 29 && a.Number != 52 && a.Possible(s) {
 				frames = append(frames, a.Frames(s)...)
 			}
 		}

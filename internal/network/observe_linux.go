@@ -210,12 +210,7 @@ func (l *links) bridgeFaults(o *observation, name string) []string {
 			faults = append(faults, fmt.Sprintf("it has the address %s besides", p))
 		}
 	}
-	for _, s := range bridgeSysctls {
-		key := fmt.Sprintf(s.key, name)
-		if got, err := os.ReadFile(filepath.Join(netSysctls, key)); err == nil && strings.TrimSpace(string(got)) != s.value {
-			faults = append(faults, fmt.Sprintf("sysctl net/%s is %s instead of %s", key, strings.TrimSpace(string(got)), s.value))
-		}
-	}
+	faults = append(faults, sysctlFaults(bridgeSysctls, name)...)
 	for _, p := range guarded(l.cfg.Subnet) {
 		if !o.guard[p] {
 			faults = append(faults, fmt.Sprintf("the routing guard lacks %s", p))
@@ -226,6 +221,17 @@ func (l *links) bridgeFaults(o *observation, name string) []string {
 	}
 	if attrs.Flags&net.FlagUp == 0 {
 		faults = append(faults, "it is down")
+	}
+	return faults
+}
+
+// sysctlFaults names those that differ for the link.
+func sysctlFaults(wanted []sysctl, link string) (faults []string) {
+	for _, s := range wanted {
+		key := fmt.Sprintf(s.key, link)
+		if got, err := os.ReadFile(filepath.Join(netSysctls, key)); err == nil && strings.TrimSpace(string(got)) != s.value {
+			faults = append(faults, fmt.Sprintf("sysctl net/%s is %s instead of %s", key, strings.TrimSpace(string(got)), s.value))
+		}
 	}
 	return faults
 }
@@ -241,7 +247,10 @@ func (l *links) tapFaults(o *observation, ep Endpoint) []string {
 	if !ok {
 		return []string{"it is a " + link.Type() + " device"}
 	}
-	var faults []string
+	faults := sysctlFaults(tapSysctls, ep.TAP)
+	if attrs.RawFlags&unix.IFF_NOARP == 0 {
+		faults = append(faults, "it takes part in ARP")
+	}
 	if tun.Owner != uint32(ep.UID) || tun.Group != uint32(ep.GID) {
 		faults = append(faults, fmt.Sprintf("it belongs to uid %d, gid %d instead of %d, %d", tun.Owner, tun.Group, ep.UID, ep.GID))
 	}

@@ -35,6 +35,8 @@ func TestReconcileRepairs(t *testing.T) {
 			{"bridge link set dev tap-t0 locked off", "tap tap-t0"},
 			{"bridge fdb del " + open.MAC.String() + " dev tap-t0 master", "tap tap-t0"},
 			{"bridge fdb replace " + open.MAC.String() + " dev tap-t0 master static", "tap tap-t0"}, // not sticky
+			{"ip link set tap-t0 arp on", "tap tap-t0"},
+			{"sysctl -qw net.ipv4.conf.tap-t0.rp_filter=0", "tap tap-t0"},
 			{"ip neigh del 10.50.0.10 dev br-tenants", "tap tap-t0"},
 			{"ip neigh replace 10.50.0.10 lladdr 02:00:00:00:00:01 nud permanent dev br-tenants", "tap tap-t0"},
 			{"ip neigh replace 10.50.0.99 lladdr 02:00:00:00:00:01 nud permanent dev br-tenants", "neighbour 10.50.0.99"},
@@ -191,8 +193,8 @@ func TestFlushedRules(t *testing.T) {
 	command(t, "nft", "flush", "ruleset")
 	s.Published = nil // its redirection is flushed, too
 	// What only the rules hold back: a neighbour's address as the source, the
-	// host's own services, its neighbour table, and a pace for ARP.
-	needsRules := map[int]bool{23: true, 29: true, 31: true, 34: true, 35: true, 36: true, 46: true, 52: true}
+	// host's own services, its neighbour table, a pace for ARP, and ICMP errors.
+	needsRules := map[int]bool{23: true, 29: true, 31: true, 34: true, 35: true, 36: true, 46: true, 52: true, 57: true, 58: true, 62: true}
 	results, err := probe.Run(t.Context(), s, attacker.TAP, w, probe.Attacks())
 	if err != nil {
 		t.Fatal(err)

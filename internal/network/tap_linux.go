@@ -85,12 +85,25 @@ func (l *links) checkOwnTAP(link netlink.Link) error {
 	return nil
 }
 
+// tapSysctls and the missing ARP close the way around the bridge: it hands
+// frames to 01:80:c2:00:00:0x to the host in the port's own name. What comes
+// that way finds no IPv6, no ARP, and a reverse path that leads elsewhere.
+var tapSysctls = []sysctl{
+	{"ipv6/conf/%s/disable_ipv6", "1"},
+	{"ipv4/conf/%s/rp_filter", "1"},
+	{"ipv4/conf/%s/accept_source_route", "0"},
+	{"ipv4/conf/%s/accept_redirects", "0"},
+}
+
 // connectTAP makes the TAP a locked-down port of the bridge and brings it up,
 // last of all: the rules must stand before.
 func (l *links) connectTAP(link, bridge netlink.Link, ep Endpoint) error {
 	attrs := link.Attrs()
-	if err := setSysctl("ipv6/conf/"+ep.TAP+"/disable_ipv6", "1"); err != nil {
+	if err := setSysctls(tapSysctls, ep.TAP); err != nil {
 		return err
+	}
+	if err := l.LinkSetARPOff(link); err != nil {
+		return fmt.Errorf("cannot switch ARP off: %w", err)
 	}
 	if attrs.MasterIndex != bridge.Attrs().Index {
 		if err := l.LinkSetMaster(link, bridge); err != nil {

@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -42,7 +43,7 @@ func Verify(ctx context.Context, cfg Config, ep Endpoint) (results []ProbeResult
 	if err := cfg.validate(ep); err != nil {
 		return nil, err
 	}
-	attacker, victim := cfg.probe(0, ep.Policy), cfg.probe(1, Policy{Mode: None})
+	attacker, victim := cfg.probe(0, ep.Policy), cfg.probe(1, Policy{Mode: Open})
 	l, err := openLinks(cfg)
 	if err != nil {
 		return nil, err
@@ -73,7 +74,7 @@ func Verify(ctx context.Context, cfg Config, ep Endpoint) (results []ProbeResult
 	if err := awaitReady(ctx, attacker.TAP, victim.TAP); err != nil {
 		return nil, err
 	}
-	return runAttacks(ctx, l, attacker, victim, taps[0])
+	return runAttacks(ctx, l, attacker, victim, taps[0], taps[1])
 }
 
 // probe is the n-th probe port. Its addresses are among those that are never
@@ -101,7 +102,7 @@ func awaitReady(ctx context.Context, taps ...string) error {
 	return nil
 }
 
-func runAttacks(ctx context.Context, l *links, attacker, victim Endpoint, tap *probe.TAP) ([]ProbeResult, error) {
+func runAttacks(ctx context.Context, l *links, attacker, victim Endpoint, tap, victimTAP *probe.TAP) ([]ProbeResult, error) {
 	places, err := l.places(attacker.TAP, victim.TAP)
 	if err != nil {
 		return nil, err
@@ -118,6 +119,7 @@ func runAttacks(ctx context.Context, l *links, attacker, victim Endpoint, tap *p
 	if err != nil {
 		return nil, err
 	}
+	scene.VictimSends = victimTAP.Send
 	return probe.Run(ctx, scene, tap, watch, probe.Attacks())
 }
 
@@ -172,14 +174,27 @@ func (l *links) scene(attacker, victim Endpoint, watch *probe.Watcher) (*probe.S
 			}
 			return n - before
 		},
-		HostSends: func(payload []byte) error { return sendDatagram(victim.IP, payload) },
-		Forget:    func() error { return nil }, // its entry is permanent
+		HostSends:  func(payload []byte) error { return sendDatagram(victim.IP, payload) },
+		Forget:     func() error { return nil }, // its entry is permanent
+		Translated: translated,
 	}
 	for _, list := range seen.addrs {
 		for _, p := range list {
 			if !p.Addr().IsLoopback() && p.Addr() != l.cfg.Gateway() {
 				s.HostAddrs = append(s.HostAddrs, p.Addr())
+				if p.Bits() < 31 {
+					s.Broadcasts = append(s.Broadcasts, lastAddr(p))
+				}
 			}
+		}
+	}
+	resolvers, err := l.cfg.resolversOrNone()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range resolvers {
+		if !attacker.Policy.Permits(a, unix.IPPROTO_TCP, 80) && !slices.Contains(s.HostAddrs, a) && l.routed(a.String()).IsValid() {
+			s.DNS = append(s.DNS, a)
 		}
 	}
 	for _, a := range []string{"10.255.254.253", "172.31.254.253", "192.168.254.253", "100.127.254.253", "198.19.254.253"} {
@@ -289,4 +304,27 @@ func sendDatagram(to netip.Addr, payload []byte) error {
 	defer conn.Close()
 	_, err = conn.Write(payload)
 	return err
+}
+
+// translated is what NAT has made of the sender of a UDP connection.
+func translated(from netip.AddrPort) netip.AddrPort {
+	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	for _, f := range flows {
+		if f.Forward.Protocol == unix.IPPROTO_UDP && f.Forward.SrcPort == from.Port() && isAddr(f.Forward.SrcIP, from.Addr()) {
+			if a, ok := netip.AddrFromSlice(f.Reverse.DstIP); ok {
+				return netip.AddrPortFrom(a.Unmap(), f.Reverse.DstPort)
+			}
+		}
+	}
+	return netip.AddrPort{}
+}
+
+// lastAddr is the broadcast address of a network.
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().As4()
+	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])|(1<<(32-p.Bits())-1))
+	return netip.AddrFrom4(b)
 }

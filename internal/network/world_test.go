@@ -136,6 +136,8 @@ ip route add default via 172.17.0.1
 		}
 	}`)
 	write(t, "/proc/sys/net/ipv4/conf/all/route_localnet", "1")
+	write(t, "/proc/sys/net/ipv4/conf/all/accept_source_route", "1")
+	write(t, "/proc/sys/net/ipv4/conf/all/rp_filter", "0")
 	return w
 }
 
@@ -237,7 +239,10 @@ func scene(t testing.TB, bridge string, gateway net.HardwareAddr, attacker, vict
 		HostAddrs:  []netip.Addr{netip.MustParseAddr(uplinkAddr), netip.MustParseAddr("172.17.0.1")},
 		Containers: []netip.AddrPort{netip.MustParseAddrPort(containerAddr + ":80")},
 		Published:  []netip.AddrPort{netip.MustParseAddrPort(uplinkAddr + ":8080")},
+		Broadcasts: []netip.Addr{netip.MustParseAddr("203.0.113.255"), netip.MustParseAddr("172.17.255.255")},
+		DNS:        []netip.Addr{netip.MustParseAddr(dnsAddr)},
 		UDPPort:    udp, TCPPort: tcp,
+		VictimSends: victim.Send, Translated: translated,
 		Neighbours: func() map[netip.Addr]string { return neighbourTable(t, bridge) },
 		Learned:    func() int { return learned(t, bridge) },
 		Redirects:  func() int { return redirects(t) - before },

@@ -49,7 +49,7 @@ const (
 func (b Base) dropSet(r Reason) string { return b.ipset("d-" + string(r)) }
 
 // rawReasons are those that the raw table drops for.
-var rawReasons = []Reason{Neighbours, Unroutable, HostAddr, PrivateNet, Egress}
+var rawReasons = []Reason{Invalid, Neighbours, Unroutable, HostAddr, PrivateNet, Egress}
 
 // hook is a jump from a chain of the kernel, or Docker's, to one of ours.
 type hook struct{ table, from, to string }
@@ -129,9 +129,13 @@ func (b Base) rawTable() string {
 		fmt.Sprintf("-m devgroup ! --src-group 0x%x -j RETURN", b.Group),
 		markClear,
 		fmt.Sprintf("-m set ! --match-set %s src,src -j DROP", b.ipset(setID)),
-		fmt.Sprintf("-d %s/32 -j RETURN", b.Gateway),
-		fmt.Sprintf("-d %s -g %s", b.Subnet, b.drop(Neighbours)),
 	}
+	for _, kind := range []int{3, 4, 5, 11, 12} { // icmpErrors; see there
+		list = append(list, fmt.Sprintf("-p icmp -m icmp --icmp-type %d -g %s", kind, b.drop(Invalid)))
+	}
+	list = append(list,
+		fmt.Sprintf("-d %s/32 -j RETURN", b.Gateway),
+		fmt.Sprintf("-d %s -g %s", b.Subnet, b.drop(Neighbours)))
 	list = append(list, b.dnsRules("-g "+b.ipt(chainVouch))...)
 	list = append(list, each(Reserved, "-d %s -g "+b.drop(Unroutable))...)
 	list = append(list, "-m addrtype ! --dst-type UNICAST -g "+b.drop(HostAddr),
@@ -158,12 +162,10 @@ func (b Base) dnsRules(verdict string) []string {
 func (b Base) filterTable() string {
 	r := rules{b: b}
 	r.drops(packetReasons...)
-	redirect := "-p icmp -m icmp --icmp-type 5 -g " + b.drop(Invalid)
 	invalid := "-m conntrack --ctstate INVALID -g " + b.drop(Invalid)
 	flows := fmt.Sprintf("-m conntrack --ctstate NEW -m connlimit --connlimit-above %d --connlimit-mask 32 --connlimit-saddr -g %s", FlowLimit, b.drop(Flows))
 	input := []string{
 		fmt.Sprintf("-m devgroup ! --src-group 0x%x -j RETURN", b.Group),
-		redirect,
 		"-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
 		invalid,
 		flows,
@@ -183,7 +185,6 @@ func (b Base) filterTable() string {
 	r.chain(b.ipt(chainInput), input...)
 	r.chain(b.ipt(chainFrom),
 		fmt.Sprintf("-m devgroup --dst-group 0x%x -g %s", b.Group, b.drop(Neighbours)),
-		redirect,
 		"-m conntrack --ctstate DNAT -g "+b.drop(Published),
 		invalid,
 		unmarked+" -g "+b.drop(Egress),

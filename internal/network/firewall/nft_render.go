@@ -50,6 +50,9 @@ var (
 func (r Reason) set() string   { return "drops_" + strings.ReplaceAll(string(r), "-", "_") }
 func (r Reason) chain() string { return "drop_" + strings.ReplaceAll(string(r), "-", "_") }
 
+// icmpErrors are the messages that quote a packet of some connection.
+var icmpErrors = []string{"destination-unreachable", "source-quench", "redirect", "time-exceeded", "parameter-problem"}
+
 // script collects the lines of one nft transaction.
 type script struct{ strings.Builder }
 
@@ -155,9 +158,13 @@ func (s *script) packets(b Base) {
 	// Before everybody's DNAT: the policy judges the destination that the tenant
 	// wrote. Only the first packet of a connection comes as far as the policy;
 	// cutting connections is part of changing it.
+	//
+	// A guest's ICMP errors are dropped. The kernel relates an error to the
+	// connection that it quotes, whoever sends it: let pass, a tenant could end
+	// its neighbours' connections and the host's, and write to whom its policy
+	// forbids.
 	fresh := []string{
-		"icmp type redirect goto " + Invalid.chain(),
-		"ct state related accept",
+		"icmp type { " + strings.Join(icmpErrors, ", ") + " } goto " + Invalid.chain(),
 		"ct state invalid goto " + Invalid.chain(),
 		"ip daddr " + gw + " accept",
 		"ip daddr " + b.Subnet.String() + " goto " + Neighbours.chain(),

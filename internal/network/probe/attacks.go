@@ -25,6 +25,8 @@ type Scene struct {
 	Private                   []netip.Addr // in private ranges
 	Containers                []netip.AddrPort
 	Published                 []netip.AddrPort // ports of the host that lead to containers
+	Broadcasts                []netip.Addr     // of the networks that the host is on
+	DNS                       []netip.Addr     // servers that only port 53 is open of
 	TCPPort, UDPPort          uint16           // services that the host runs on all addresses
 	GatewayOpen               bool             // the gateway is meant to be reached on every port
 
@@ -36,12 +38,19 @@ type Scene struct {
 	Learned func() int
 	// Redirects is how many ICMP redirects the host has taken in.
 	Redirects func() int
+	// VictimSends puts a frame on the wire at the victim's port.
+	VictimSends func(frame []byte) error
+	// Translated is what the host's NAT has made of the sender of a connection;
+	// invalid for one that does not exist.
+	Translated func(from netip.AddrPort) netip.AddrPort
 	// HostSends makes the host send payload to the victim.
 	HostSends func(payload []byte) error
 	// Forget makes the host forget the victim's MAC address, if it can.
 	Forget func() error
 	// Reset undoes the traces of the attack before, if that is needed.
 	Reset func() error
+
+	own *net.UDPConn // a connection of the host's
 }
 
 // Place is where a frame was seen.
@@ -65,6 +74,8 @@ type Sighting struct {
 type Attack struct {
 	Number int
 	Name   string
+	// First is what others do before, if anything.
+	First func(s *Scene) error
 	// Frames are what the attacker's port sends.
 	Frames func(s *Scene) [][]byte
 	// Then is what the host does after that, if anything.
@@ -147,7 +158,7 @@ func answered(seen []Sighting, port uint16) bool {
 // Attacks are all of them. The numbers are those of the documentation.
 func Attacks() []Attack {
 	var all []Attack
-	for _, part := range [][]Attack{neighbourAttacks(), oddFrames(), spoofing(), arpAttacks(), hostAttacks(), egressAttacks()} {
+	for _, part := range [][]Attack{neighbourAttacks(), oddFrames(), spoofing(), arpAttacks(), hostAttacks(), egressAttacks(), forgedErrors(), detours()} {
 		all = append(all, part...)
 	}
 	return all

@@ -52,7 +52,17 @@ func Ethernet(dst, src net.HardwareAddr, etherType int, payload []byte, tags ...
 
 // IP is an IPv4 packet. fragment is the field of flags and offset.
 func IP(src, dst netip.Addr, proto byte, fragment int, payload []byte) []byte {
-	h := join([]byte{0x45, 0}, be16(20+len(payload)), be16(0x4d56), be16(fragment), []byte{64, proto, 0, 0}, src.AsSlice(), dst.AsSlice())
+	return ipHeader(src, dst, proto, fragment, nil, payload)
+}
+
+// ipWithOptions is one with options, of which the length is a multiple of 4.
+func ipWithOptions(src, dst netip.Addr, proto byte, options, payload []byte) []byte {
+	return ipHeader(src, dst, proto, 0, options, payload)
+}
+
+func ipHeader(src, dst netip.Addr, proto byte, fragment int, options, payload []byte) []byte {
+	words := byte(5 + len(options)/4)
+	h := join([]byte{0x40 | words, 0}, be16(int(words)*4+len(payload)), be16(0x4d56), be16(fragment), []byte{64, proto, 0, 0}, src.AsSlice(), dst.AsSlice(), options)
 	binary.BigEndian.PutUint16(h[10:], checksum(h))
 	return join(h, payload)
 }

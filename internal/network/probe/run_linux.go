@@ -51,6 +51,11 @@ func try(scene *Scene, attacker *TAP, watch *Watcher, a Attack) (through bool, e
 		}
 	}
 	watch.Reset()
+	if a.First != nil {
+		if err := a.First(scene); err != nil {
+			return false, err
+		}
+	}
 	if a.Frames != nil {
 		for _, frame := range a.Frames(scene) {
 			if err := attacker.Send(frame); err != nil {
