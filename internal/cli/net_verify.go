@@ -51,7 +51,7 @@ The tenant is not disturbed and need not run.`,
 			return nil
 		},
 	}
-	a.jsonFlag(cmd)
+	a.jsonFlag(cmd, []network.ProbeResult{})
 	return cmd
 }
 
