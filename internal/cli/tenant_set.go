@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -36,6 +37,16 @@ func (a *app) tenantSet() *cobra.Command {
 					"data-size": func() { s.DataMiB = to.DataMiB },
 					"egress":    func() { s.Egress = to.Egress },
 					"restart":   func() { s.Restart = to.Restart },
+
+					"balloon":             func() { s.Balloon = to.Balloon },
+					"huge-pages":          func() { s.HugePages = to.HugePages },
+					"cpu-template":        func() { s.CPUTemplate = to.CPUTemplate },
+					"disk-mib-per-sec":    func() { s.DiskMiBPerSec = to.DiskMiBPerSec },
+					"disk-ops-per-sec":    func() { s.DiskOpsPerSec = to.DiskOpsPerSec },
+					"net-rx-mbit":         func() { s.NetRxMbit = to.NetRxMbit },
+					"net-tx-mbit":         func() { s.NetTxMbit = to.NetTxMbit },
+					"net-rx-pkts-per-sec": func() { s.NetRxPktsPerSec = to.NetRxPktsPerSec },
+					"net-tx-pkts-per-sec": func() { s.NetTxPktsPerSec = to.NetTxPktsPerSec },
 				} {
 					if given(flag) {
 						assign()
@@ -72,4 +83,20 @@ func specFlags(cmd *cobra.Command, spec *tenant.Spec) {
 	f.IntVar(&spec.DataMiB, "data-size", tenant.DefaultDataMiB, "size of the data volume in MiB; it can grow, not shrink")
 	f.StringVar(&spec.Egress, "egress", "open", "what the guest may reach: open, none or allow:<cidr>[:<tcp|udp>/<port>],…")
 	f.StringVar(&spec.Restart, "restart", "no", "when to start it again: no, on-failure[:n], always or unless-stopped")
+	machineFlags(cmd, &spec.Machine)
+}
+
+// machineFlags adds the flags of what a spec may say of its machine.
+func machineFlags(cmd *cobra.Command, m *tenant.Machine) {
+	f := cmd.Flags()
+	f.StringVar(&m.Balloon, "balloon", "", "MiB that a balloon takes from the guest at its start; with any, also 0, what the guest frees goes back to the host")
+	f.BoolVar(&m.HugePages, "huge-pages", false, "back the memory with 2 MiB pages, which the host must have reserved")
+	f.StringVar(&m.CPUTemplate, "cpu-template", "", "Firecracker's CPU template: "+strings.Join(tenant.CPUTemplates, ", "))
+	const unlimited = "; 0 sets no limit"
+	f.IntVar(&m.DiskMiBPerSec, "disk-mib-per-sec", 0, "MiB a second that each disk may transfer"+unlimited)
+	f.IntVar(&m.DiskOpsPerSec, "disk-ops-per-sec", 0, "operations a second of each disk"+unlimited)
+	f.IntVar(&m.NetRxMbit, "net-rx-mbit", 0, "Mbit a second to the guest"+unlimited)
+	f.IntVar(&m.NetTxMbit, "net-tx-mbit", 0, "Mbit a second from the guest"+unlimited)
+	f.IntVar(&m.NetRxPktsPerSec, "net-rx-pkts-per-sec", 0, "packets a second to the guest"+unlimited)
+	f.IntVar(&m.NetTxPktsPerSec, "net-tx-pkts-per-sec", 0, "packets a second from the guest"+unlimited)
 }

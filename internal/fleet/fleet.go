@@ -41,6 +41,16 @@ type item struct {
 	Egress  string `yaml:"egress,omitempty"`
 	Restart string `yaml:"restart,omitempty"`
 	Running *bool  `yaml:"running,omitempty"`
+
+	Balloon         string `yaml:"balloon,omitempty"`
+	HugePages       bool   `yaml:"huge_pages,omitempty"`
+	CPUTemplate     string `yaml:"cpu_template,omitempty"`
+	DiskMiBPerSec   int    `yaml:"disk_mib_per_sec,omitempty"`
+	DiskOpsPerSec   int    `yaml:"disk_ops_per_sec,omitempty"`
+	NetRxMbit       int    `yaml:"net_rx_mbit,omitempty"`
+	NetTxMbit       int    `yaml:"net_tx_mbit,omitempty"`
+	NetRxPktsPerSec int    `yaml:"net_rx_pkts_per_sec,omitempty"`
+	NetTxPktsPerSec int    `yaml:"net_tx_pkts_per_sec,omitempty"`
 }
 
 // version is that of the file's format.
@@ -88,6 +98,12 @@ func (i *item) wish(id string) Wish {
 		Spec: tenant.Spec{
 			TenantID: id, FlakeRef: i.Flake, Profile: i.Profile, VCPUs: i.VCPUs, MemMiB: i.MemMiB,
 			DataMiB: i.DataMiB, Egress: i.Egress, Restart: i.Restart,
+			Machine: tenant.Machine{
+				Balloon: i.Balloon, HugePages: i.HugePages, CPUTemplate: i.CPUTemplate,
+				DiskMiBPerSec: i.DiskMiBPerSec, DiskOpsPerSec: i.DiskOpsPerSec,
+				NetRxMbit: i.NetRxMbit, NetTxMbit: i.NetTxMbit,
+				NetRxPktsPerSec: i.NetRxPktsPerSec, NetTxPktsPerSec: i.NetTxPktsPerSec,
+			},
 		},
 		Running: i.Running,
 	}
@@ -100,7 +116,11 @@ func Encode(wishes []Wish) ([]byte, error) {
 	f := file{Version: version, Tenants: map[string]*item{}}
 	for _, w := range wishes {
 		s := w.Spec
-		f.Tenants[s.TenantID] = &item{s.FlakeRef, s.Profile, s.VCPUs, s.MemMiB, s.DataMiB, s.Egress, s.Restart, w.Running}
+		f.Tenants[s.TenantID] = &item{
+			s.FlakeRef, s.Profile, s.VCPUs, s.MemMiB, s.DataMiB, s.Egress, s.Restart, w.Running,
+			s.Balloon, s.HugePages, s.CPUTemplate, s.DiskMiBPerSec, s.DiskOpsPerSec,
+			s.NetRxMbit, s.NetTxMbit, s.NetRxPktsPerSec, s.NetTxPktsPerSec,
+		}
 	}
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)

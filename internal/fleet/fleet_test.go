@@ -17,7 +17,9 @@ func TestRoundTrip(t *testing.T) {
 	yes := true
 	wishes := []Wish{
 		{Spec: tenant.Spec{TenantID: "acme", FlakeRef: "/f", VCPUs: 2, Egress: "allow:198.51.100.0/24:tcp/443", Restart: "no"}, Running: &yes},
-		{Spec: tenant.Spec{TenantID: "web", FlakeRef: "github:o/r"}},
+		{Spec: tenant.Spec{TenantID: "web", FlakeRef: "github:o/r", Machine: tenant.Machine{
+			Balloon: "0", HugePages: true, CPUTemplate: "T2", DiskMiBPerSec: 1, DiskOpsPerSec: 2, NetRxMbit: 3, NetTxMbit: 4, NetRxPktsPerSec: 5, NetTxPktsPerSec: 6,
+		}}},
 	}
 	for i := range wishes {
 		wishes[i].Spec.Defaults()

@@ -147,7 +147,7 @@ func (h *Host) applyStep(ctx context.Context, p *Plan, step string) error {
 		changed, err := h.Set(ctx, p.Tenant, "/", func(s *tenant.Spec) {
 			w := p.want // field by field: what a newer mvm wrote beside them stays
 			s.FlakeRef, s.Profile, s.VCPUs, s.MemMiB = w.FlakeRef, w.Profile, w.VCPUs, w.MemMiB
-			s.DataMiB, s.Egress, s.Restart = w.DataMiB, w.Egress, w.Restart
+			s.DataMiB, s.Egress, s.Restart, s.Machine = w.DataMiB, w.Egress, w.Restart, w.Machine
 		})
 		for when, list := range map[string][]string{"at the next run": changed.Next, "at the next build and run": changed.Make} {
 			for _, c := range list {

@@ -306,6 +306,10 @@ func SpecDiff(have, want tenant.Spec) []string {
 	add("data_mib", have.DataMiB, want.DataMiB)
 	add("egress", have.Egress, want.Egress)
 	add("restart", have.Restart, want.Restart)
+	wanted := want.Machine.Fields()
+	for i, f := range have.Machine.Fields() {
+		add(f.Name, f.Value, wanted[i].Value)
+	}
 	return diff
 }
 

@@ -59,7 +59,7 @@ func (h *Host) start(ctx context.Context, id string, progress func(supervisor.Pr
 	if !status.Built {
 		return false, &Error{Kind: ErrState, Msg: "it is not built", Hint: "mvm tenant build " + id}
 	}
-	if err := h.checkTier(); err != nil {
+	if err := h.checkTier(status.Spec); err != nil {
 		return false, err
 	}
 	return false, sequence(ctx, "run", []step{

@@ -61,6 +61,10 @@ func effects(s Status, to tenant.Spec) Changed {
 	}
 	add(next, "vcpus", s.Spec.VCPUs, to.VCPUs)
 	add(next, "mem_mib", s.Spec.MemMiB, to.MemMiB)
+	wanted := to.Machine.Fields()
+	for i, f := range s.Spec.Machine.Fields() {
+		add(next, f.Name, f.Value, wanted[i].Value)
+	}
 	add(&done.Now, "data_mib", s.Spec.DataMiB, to.DataMiB)
 	add(&done.Now, "egress", s.Spec.Egress, to.Egress)
 	add(&done.Now, "restart", s.Spec.Restart, to.Restart)

@@ -98,13 +98,17 @@ func (h *Host) saveTier(c config.Config) error {
 
 // checkTier refuses to run before setup has decided, or where its decision no
 // longer holds.
-func (h *Host) checkTier() error {
+func (h *Host) checkTier(spec tenant.Spec) error {
 	switch h.Config.Tier {
 	case "":
 		return &Error{Kind: ErrHost, Msg: "this host is not set up", Hint: "mvm setup"}
 	case config.TierKVM:
 		if usable, why := vmm.ProbeKVM(); !usable {
 			return &Error{Kind: ErrHost, Msg: "this host was set up for KVM, which is not usable now: " + why, Hint: "mvm doctor says more; mvm setup decides anew"}
+		}
+	case config.TierSoftware:
+		if field := spec.OnlyFirecracker(); field != "" {
+			return &Error{Kind: ErrHost, Msg: "the software tier has no equal for its " + field, Hint: "take it out of the spec with mvm tenant set, or run it where there is KVM"}
 		}
 	}
 	return nil
@@ -134,14 +138,26 @@ func (h *Host) checkCapacity(spec tenant.Spec) error {
 	if err := unix.Sysinfo(&info); err != nil {
 		return fmt.Errorf("cannot tell how much memory the host has: %w", err)
 	}
-	host := vmm.Capacity{CPUs: runtime.NumCPU(), MemMiB: int(uint64(info.Totalram) * uint64(info.Unit) >> 20)}
+	huge, err := vmm.HugePagesMiB()
+	if err != nil {
+		return err
+	}
+	host := vmm.Capacity{CPUs: runtime.NumCPU(), MemMiB: int(uint64(info.Totalram) * uint64(info.Unit) >> 20), HugeMiB: huge}
 	policy := vmm.Policy{CPUOvercommit: h.Config.Limits.CPUOvercommit, MemoryOvercommit: h.Config.Limits.MemoryOvercommit}
 	if err := vmm.Fits(host, policy, taken, h.demand(spec)); err != nil {
+		var full *vmm.CapacityError
+		if errors.As(err, &full) && full.What == "2 MiB pages" {
+			return &Error{Kind: ErrHost, Msg: err.Error(), Hint: "reserve more with sysctl vm.nr_hugepages, or run it without: mvm tenant set " + spec.TenantID + " --huge-pages=false"}
+		}
 		return &Error{Kind: ErrHost, Msg: err.Error(), Hint: "stop other tenants, or raise limits.cpu_overcommit or limits.memory_overcommit in " + h.Store.ConfigFile()}
 	}
 	return nil
 }
 
 func (h *Host) demand(spec tenant.Spec) vmm.Demand {
-	return vmm.Demand{VCPUs: spec.VCPUs, MemMiB: spec.MemMiB + h.Config.Limits.VMMOverheadMiB}
+	d := vmm.Demand{VCPUs: spec.VCPUs, MemMiB: spec.MemMiB + h.Config.Limits.VMMOverheadMiB}
+	if spec.HugePages {
+		d.HugeMiB = spec.MemMiB
+	}
+	return d
 }

@@ -213,6 +213,7 @@ func (l *launch) runtimeValues() (fcconfig.Runtime, error) {
 			Hostname: l.t.ID, MachineID: tenant.MachineID(l.store.Scope, l.t.ID),
 		},
 	}
+	tune(&rt, l.state.Spec.Machine)
 	if l.state.Artifacts.InitrdPath != "" {
 		rt.Initrd = jail.Initrd
 	}

@@ -104,7 +104,15 @@ func (s *supervisor) prepare() error {
 		return fmt.Errorf("cannot look at the data volume: %w", err)
 	}
 	// What is started here inherits these limits: the VMM first of all.
-	if err := vmm.LimitSelf(max(uint64(data.Size()), smallestFileLimit)); err != nil {
+	spec, err := s.store.LoadSpec(s.t.ID)
+	if err != nil {
+		return err
+	}
+	largest := max(uint64(data.Size()), smallestFileLimit)
+	if spec.HugePages { // QEMU's are a file in memory
+		largest = max(largest, uint64(spec.MemMiB)<<20)
+	}
+	if err := vmm.LimitSelf(largest); err != nil {
 		return err
 	}
 	// When memory runs out, the kernel should end the guest, not the process

@@ -134,8 +134,8 @@ func object(data []byte) (map[string]json.RawMessage, error) {
 func fieldNames(v any) map[string]bool {
 	names := map[string]bool{}
 	t := reflect.TypeOf(v).Elem()
-	for i := range t.NumField() {
-		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" {
+	for _, field := range reflect.VisibleFields(t) { // those of embedded structs, too
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
 			names[name] = true
 		}
 	}

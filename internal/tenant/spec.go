@@ -45,6 +45,8 @@ type Spec struct {
 	Egress        string `json:"egress"`
 	Restart       string `json:"restart"`
 
+	Machine
+
 	extra extraFields
 }
 
@@ -88,6 +90,9 @@ func (s *Spec) Validate() error {
 		return err
 	}
 	if _, err := ParseRestart(s.Restart); err != nil {
+		return err
+	}
+	if err := s.Machine.validate(s.MemMiB); err != nil {
 		return err
 	}
 	_, err := ParseEgress(s.Egress)

@@ -65,6 +65,19 @@ func TestValidate(t *testing.T) {
 		"egress":     func(s *Spec) { s.Egress = "allow:10.0.0.0/33" },
 		"link-local": func(s *Spec) { s.Egress = "allow:169.254.169.254/32" },
 		"restart":    func(s *Spec) { s.Restart = "on-failure:0" },
+
+		"balloon -1":        func(s *Spec) { s.Balloon = "-1" },
+		"balloon word":      func(s *Spec) { s.Balloon = "on" },
+		"balloon zeros":     func(s *Spec) { s.Balloon = "00" },
+		"balloon too large": func(s *Spec) { s.Balloon = "500" },
+		"odd huge pages":    func(s *Spec) { s.HugePages, s.MemMiB = true, 513 },
+		"cpu template":      func(s *Spec) { s.CPUTemplate = "T3" },
+		"disk MiB":          func(s *Spec) { s.DiskMiBPerSec = -1 },
+		"disk ops":          func(s *Spec) { s.DiskOpsPerSec = maxOpsPerSec + 1 },
+		"net rx":            func(s *Spec) { s.NetRxMbit = maxNetMbit + 1 },
+		"net tx":            func(s *Spec) { s.NetTxMbit = -1 },
+		"net rx packets":    func(s *Spec) { s.NetRxPktsPerSec = -1 },
+		"net tx packets":    func(s *Spec) { s.NetTxPktsPerSec = -1 },
 	} {
 		s := validSpec()
 		breakIt(&s)
@@ -145,4 +158,29 @@ func FuzzEgress(f *testing.F) {
 			t.Errorf("%q allows nothing yet is accepted", s)
 		}
 	})
+}
+
+// TestMachineIsFlat: what a spec says of its machine stands beside the rest,
+// and not at all where it says nothing.
+func TestMachineIsFlat(t *testing.T) {
+	s := validSpec()
+	plain, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Machine = Machine{Balloon: "0", HugePages: true, CPUTemplate: "T2", DiskMiBPerSec: 1, DiskOpsPerSec: 2, NetRxMbit: 3, NetTxMbit: 4, NetRxPktsPerSec: 5, NetTxPktsPerSec: 6}
+	full, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range s.Machine.Fields() {
+		name := `"` + f.Name + `":`
+		if strings.Contains(string(plain), name) || !strings.Contains(string(full), name) {
+			t.Errorf("%s in\n%s\n%s", name, plain, full)
+		}
+	}
+	var back Spec
+	if err := json.Unmarshal(full, &back); err != nil || back.Machine != s.Machine {
+		t.Errorf("%+v, %v", back, err)
+	}
 }

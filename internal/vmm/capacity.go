@@ -1,17 +1,41 @@
 package vmm
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+)
 
 // Demand is what a machine takes of its host.
 type Demand struct {
 	VCPUs  int
 	MemMiB int // with the VMM's overhead
+	// HugeMiB is how much of the memory is of 2 MiB pages. They come from a
+	// pool of their own that the host has reserved.
+	HugeMiB int
 }
 
 // Capacity is what a host has to give.
 type Capacity struct {
-	CPUs   int
-	MemMiB int
+	CPUs    int
+	MemMiB  int
+	HugeMiB int
+}
+
+// HugePagesMiB is the host's pool of 2 MiB pages; 0 where it has none.
+func HugePagesMiB() (int, error) {
+	data, err := os.ReadFile("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("cannot tell how many huge pages the host has: %w", err)
+	}
+	pages, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	return 2 * pages, err
 }
 
 // Policy is how far the machines' demands may add up beyond the host's
@@ -40,6 +64,11 @@ func Fits(host Capacity, policy Policy, running []Demand, want Demand) error {
 	for _, d := range running {
 		taken.VCPUs += d.VCPUs
 		taken.MemMiB += d.MemMiB
+		taken.HugeMiB += d.HugeMiB
+	}
+	// A VMM that finds the pool empty dies of SIGBUS in the middle of its work.
+	if want.HugeMiB > 0 && taken.HugeMiB+want.HugeMiB > host.HugeMiB {
+		return &CapacityError{"2 MiB pages", want.HugeMiB, taken.HugeMiB, host.HugeMiB, "MiB"}
 	}
 	if limit := int(float64(host.MemMiB) * policy.MemoryOvercommit); taken.MemMiB+want.MemMiB > limit {
 		return &CapacityError{"memory", want.MemMiB, taken.MemMiB, limit, "MiB"}

@@ -37,20 +37,29 @@ func TestProbeKVM(t *testing.T) {
 func TestFits(t *testing.T) {
 	host, policy := Capacity{CPUs: 2, MemMiB: 1000}, Policy{CPUOvercommit: 2, MemoryOvercommit: 1}
 	running := []Demand{{VCPUs: 1, MemMiB: 300}, {VCPUs: 1, MemMiB: 300}}
-	if err := Fits(host, policy, running, Demand{2, 400}); err != nil {
+	if err := Fits(host, policy, running, Demand{VCPUs: 2, MemMiB: 400}); err != nil {
 		t.Errorf("to the brim: %v", err)
 	}
 	for _, c := range []struct {
 		want Demand
 		what string
-	}{{Demand{1, 401}, "memory"}, {Demand{3, 1}, "CPU"}} {
+	}{{Demand{VCPUs: 1, MemMiB: 401}, "memory"}, {Demand{VCPUs: 3, MemMiB: 1}, "CPU"}} {
 		var e *CapacityError
 		if err := Fits(host, policy, running, c.want); !errors.As(err, &e) || e.What != c.what {
 			t.Errorf("%+v: err = %v", c.want, err)
 		}
 	}
-	if err := Fits(host, Policy{8, 1.5}, running, Demand{14, 900}); err != nil {
+	if err := Fits(host, Policy{8, 1.5}, running, Demand{VCPUs: 14, MemMiB: 900}); err != nil {
 		t.Errorf("overcommitted: %v", err)
+	}
+	host.HugeMiB, policy.MemoryOvercommit = 512, 8
+	huge := Demand{VCPUs: 1, MemMiB: 256, HugeMiB: 256}
+	if err := Fits(host, policy, []Demand{huge}, huge); err != nil {
+		t.Errorf("the whole pool: %v", err)
+	}
+	var e *CapacityError
+	if err := Fits(host, policy, []Demand{huge, huge}, huge); !errors.As(err, &e) || e.What != "2 MiB pages" {
+		t.Errorf("more than the pool: %v", err)
 	}
 }
 
