@@ -177,6 +177,7 @@ var bridgeSysctls = []sysctl{
 	{"ipv4/conf/%s/forwarding", "1"},
 	{"ipv4/conf/%s/rp_filter", "1"},
 	{"ipv4/conf/%s/arp_ignore", "1"},
+	{"ipv4/conf/%s/arp_filter", "1"}, // learn no neighbour whose address leads elsewhere
 	{"ipv4/conf/%s/arp_announce", "2"},
 	{"ipv4/conf/%s/send_redirects", "0"},
 	{"ipv4/conf/%s/accept_redirects", "0"},

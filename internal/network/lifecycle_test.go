@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/network/firewall"
 	"github.com/auser/mvm/internal/network/probe"
@@ -571,4 +573,49 @@ func dropCount(t *testing.T, cfg Config, ep Endpoint, reason firewall.Reason) ui
 		t.Fatal(err)
 	}
 	return status.Drops[ep.TAP][reason]
+}
+
+// TestOnlyItsVMMOpensATAP: another tenant's VMM, or anybody else, gets nothing.
+func TestOnlyItsVMMOpensATAP(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	cfg := testConfig("nft")
+	ep := endpoint(cfg, 0, Policy{Mode: Open})
+	if _, err := Attach(t.Context(), cfg, ep); err != nil {
+		t.Fatal(err)
+	}
+	for uid, want := range map[int]error{ep.UID: nil, ep.UID + 1: unix.EPERM} {
+		if err := openAs(uid, ep.TAP); !errors.Is(err, want) {
+			t.Errorf("uid %d: got %v, want %v", uid, err, want)
+		}
+	}
+}
+
+// openAs opens the TAP on a thread with another uid and no capabilities.
+func openAs(uid int, tap string) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends here
+		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err == nil {
+			defer unix.Close(fd)
+			// Both are for this thread alone, unlike their namesakes in syscall.
+			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+				done <- errno
+				return
+			}
+			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+				done <- errno
+				return
+			}
+			var req *unix.Ifreq
+			if req, err = unix.NewIfreq(tap); err == nil {
+				req.SetUint16(tapFlags)
+				err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
+			}
+		}
+		done <- err
+	}()
+	return <-done
 }

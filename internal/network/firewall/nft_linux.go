@@ -14,6 +14,12 @@ import (
 
 // NFT loads the rules with nftables, by its command: a transaction of any
 // size over several tables is one text.
+//
+// The text is rendered here and not by sigs.k8s.io/knftables. That library
+// would make the same text from objects and run the same command, while most
+// of this backend is reading rules back to compare them, and of a rule it
+// reads no more than handle and comment. google/nftables needs no command, but
+// returned ENOBUFS for changes that it had committed.
 type NFT struct{}
 
 // Name is "nft".

@@ -211,3 +211,35 @@ func TestSmallestSubnet(t *testing.T) {
 		t.Errorf("a second guest: %v", err)
 	}
 }
+
+// FuzzParse: whatever the file holds, it is refused or it is a registry that
+// says the same when it is written and read again.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"schema_version":1,"subnet":"10.50.0.1/24","leases":{"a":"10.50.0.10"}}`))
+	f.Add([]byte(`{"schema_version":2,"subnet":"10.50.0.1/24","leases":{"a":"10.50.0.10"},"pools":["x"]}`))
+	f.Add([]byte(`{"schema_version":1,"subnet":"","leases":null}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := parse(data, subnet)
+		if err != nil {
+			return
+		}
+		holders := map[netip.Addr]string{}
+		for id, addr := range r.Leases() {
+			if _, err := Index(subnet, addr); err != nil || holders[addr] != "" {
+				t.Fatalf("tenant %q has %s, as has %q: %v", id, addr, holders[addr], err)
+			}
+			holders[addr] = id
+		}
+		text, err := r.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := parse(text, subnet)
+		if err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		if d := cmp.Diff(r.Leases(), again.Leases(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+			t.Error(d)
+		}
+	})
+}
