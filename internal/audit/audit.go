@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/atomicfile"
 )
 
 // Entry is one act.
@@ -64,14 +66,22 @@ func Append(path string, e Entry) (err error) {
 	if err != nil {
 		return err
 	}
-	e.Seq, e.Prev = 1, ""
+	var before Head
 	if last != nil {
-		var before Entry
-		if err := json.Unmarshal(last, &before); err != nil {
+		var entry Entry
+		if err := json.Unmarshal(last, &entry); err != nil {
 			return fmt.Errorf("its last line is damaged: %w", err)
 		}
-		e.Seq, e.Prev = before.Seq+1, hash(last)
+		before = Head{entry.Seq, hash(last)}
 	}
+	// Where the end was cut off, the chain goes on from what was there: the
+	// gap shows for good.
+	if kept, err := readHead(path); err != nil {
+		return err
+	} else if kept.Seq > before.Seq {
+		before = kept
+	}
+	e.Seq, e.Prev = before.Seq+1, before.Hash
 	e.Time = time.Now().UTC()
 	e.UID, e.User, e.SudoBy = os.Getuid(), userName(), os.Getenv("SUDO_USER")
 	line, err := json.Marshal(e)
@@ -81,7 +91,42 @@ func Append(path string, e Entry) (err error) {
 	if _, err := f.Write(append(line, '\n')); err != nil {
 		return err
 	}
-	return f.Sync()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return writeHead(path, Head{e.Seq, hash(line)})
+}
+
+// Head is the last line of a record. It is also kept in a file of its own: a
+// chain alone does not show that its end was cut off.
+type Head struct {
+	Seq  int    `json:"seq"`
+	Hash string `json:"hash"`
+}
+
+func headFile(path string) string { return path + ".head" }
+
+func readHead(path string) (Head, error) {
+	var h Head
+	data, err := os.ReadFile(headFile(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return h, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &h)
+	}
+	if err != nil {
+		return h, fmt.Errorf("cannot read its head %s: %w", headFile(path), err)
+	}
+	return h, nil
+}
+
+func writeHead(path string, h Head) error {
+	data, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(headFile(path), append(data, '\n'), 0o600)
 }
 
 // repairedTail returns the last whole line, or nil. A line without its newline
@@ -145,10 +190,15 @@ func (e *BrokenError) Error() string {
 	return fmt.Sprintf("%s line %d: %s", e.Path, e.Line, e.Why)
 }
 
-// Verify checks the chain of the record at path and returns how many entries
-// it has and the hash of the last one. Whoever keeps that hash elsewhere can
-// also prove that nothing was cut off at the end.
+// Verify checks the chain of the record at path, up to its end as the head
+// file has it, and returns how many entries it has and the hash of the last
+// one. Whoever can write here can also write the head; who keeps that hash
+// elsewhere can prove even then that nothing was cut off.
 func Verify(path string) (n int, head string, err error) {
+	kept, err := readHead(path) // before the lines: these may grow meanwhile
+	if err != nil {
+		return 0, "", err
+	}
 	err = eachLine(path, func(number int, line []byte) error {
 		broken := func(why string) error { return &BrokenError{path, number, why} }
 		var e Entry
@@ -164,8 +214,14 @@ func Verify(path string) (n int, head string, err error) {
 			return broken("the line before it was changed")
 		}
 		n, head = n+1, hash(line)
+		if n == kept.Seq && head != kept.Hash {
+			return broken("it is not the line that the head file names")
+		}
 		return nil
 	})
+	if err == nil && n < kept.Seq {
+		err = &BrokenError{path, n + 1, fmt.Sprintf("the end was cut off: there were %d lines", kept.Seq)}
+	}
 	return n, head, err
 }
 

@@ -39,6 +39,9 @@ func TestTamperingShows(t *testing.T) {
 		"cut inside": func(l [][]byte) [][]byte { return append(l[:1], l[2:]...) },
 		"cut front":  func(l [][]byte) [][]byte { return l[1:] },
 		"swap":       func(l [][]byte) [][]byte { l[0], l[1] = l[1], l[0]; return l },
+		"cut end":    func(l [][]byte) [][]byte { return l[:2] },
+		"cut all":    func(l [][]byte) [][]byte { return nil },
+		"edit end":   func(l [][]byte) [][]byte { l[2] = bytes.Replace(l[2], []byte("acme"), []byte("evil"), 1); return l },
 		"garbage":    func(l [][]byte) [][]byte { l[1] = []byte("hello\n"); return l },
 	} {
 		path := record(t, 3)
@@ -53,6 +56,16 @@ func TestTamperingShows(t *testing.T) {
 		var broken *BrokenError
 		if _, _, err := Verify(path); !errors.As(err, &broken) {
 			t.Errorf("%s: err = %v, want a BrokenError", name, err)
+		}
+		if name == "garbage" || name == "edit end" || name == "edit" {
+			continue
+		}
+		// What is added later does not heal it.
+		if err := Append(path, Entry{Act: "stop", Result: OK}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, _, err := Verify(path); !errors.As(err, &broken) {
+			t.Errorf("%s: after another act: err = %v, want a BrokenError", name, err)
 		}
 	}
 }
@@ -74,6 +87,35 @@ func TestAWriteCutShortIsTakenAway(t *testing.T) {
 		if got, _, err := Verify(path); err != nil || got != n+1 {
 			t.Errorf("n = %d, err = %v", got, err)
 		}
+	}
+}
+
+// A writer that is killed between the line and the head leaves a head that is
+// behind; the record holds, and goes on.
+func TestAHeadThatIsBehindIsFine(t *testing.T) {
+	path := record(t, 2)
+	behind, err := os.ReadFile(headFile(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := Append(path, Entry{Act: "run", Result: OK}); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(headFile(path), behind, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, _, err := Verify(path); err != nil || n != 4 {
+		t.Errorf("n = %d, err = %v", n, err)
+	}
+}
+
+func TestSudoUserIsNamed(t *testing.T) {
+	t.Setenv("SUDO_USER", "alice")
+	entries, err := Read(record(t, 1))
+	if err != nil || len(entries) != 1 || entries[0].SudoBy != "alice" || entries[0].UID != os.Getuid() {
+		t.Errorf("entries = %+v, err = %v", entries, err)
 	}
 }
 
