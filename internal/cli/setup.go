@@ -17,7 +17,11 @@ func (a *app) setupCommand() *cobra.Command {
 
 kvm runs guests with Firecracker on hardware virtualisation: the isolation
 boundary that mvm is made for. software runs them with QEMU's emulation where a
-host has no usable KVM; it has to be asked for.`,
+host has no usable KVM; it has to be asked for.
+
+Where systemd runs the host, setup for the default state directory also
+installs and enables mvm-reconcile.service, which brings the tenants back after
+a reboot and stops their guests when the host shuts down.`,
 		Example: "  mvm setup\n  mvm setup --tier software",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -30,7 +34,10 @@ host has no usable KVM; it has to be asked for.`,
 				return fmt.Errorf("cannot set up this host: %w", err)
 			}
 			fmt.Fprintf(a.Out, "tier %s (%s): %s\n", done.Tier, done.VMM, done.Reason)
-			if done.Already {
+			if done.Unit != "" {
+				a.note("systemd runs %s at every boot", done.Unit)
+			}
+			if done.Already && done.Unit == "" {
 				a.note("nothing to do: it was decided so before")
 			}
 			return nil

@@ -28,6 +28,7 @@ type SetupDone struct {
 	Reason  string
 	VMM     string // name and version
 	Already bool   // it was decided so before
+	Unit    string // the systemd unit that was installed, where it was not there yet
 }
 
 // Setup checks the host and decides the tier. Emulation is never a silent
@@ -55,13 +56,20 @@ func (h *Host) Setup(ctx context.Context, o SetupOptions) (SetupDone, error) {
 		return SetupDone{}, err
 	}
 	done := SetupDone{Tier: c.Tier, Reason: c.TierReason, VMM: version, Already: c.Tier == h.Config.Tier && c.TierReason == h.Config.TierReason}
-	if done.Already {
+	installed, err := h.installUnit(ctx)
+	if err != nil {
+		return done, err
+	}
+	if installed {
+		done.Unit = unitName
+	}
+	if done.Already && !installed {
 		return done, nil
 	}
 	if err := h.saveTier(c); err != nil {
 		return done, err
 	}
-	return done, h.record("", "setup", map[string]any{"tier": c.Tier, "reason": c.TierReason, "vmm": version}, nil)
+	return done, h.record("", "setup", map[string]any{"tier": c.Tier, "reason": c.TierReason, "vmm": version, "unit": done.Unit}, nil)
 }
 
 func (h *Host) vmmVersion(ctx context.Context, c config.Config) (string, error) {
