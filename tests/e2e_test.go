@@ -22,6 +22,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/auser/mvm/internal/devvm"
 )
 
 const (
@@ -161,14 +163,17 @@ func (e *env) removeTenants(t *testing.T) {
 	for _, entry := range entries {
 		e.mvm(t, "tenant", "destroy", strings.TrimPrefix(entry.Name(), ".gone-"), "--wipe-volumes", "--yes")
 	}
+	e.mvm(t, "destroy", "--yes")
 }
 
 // nothingLeft fails if anything but caches outlived a script.
 func (e *env) nothingLeft(t *testing.T) {
 	t.Helper()
 	e.removeTenants(t)
-	if out, err := exec.Command("../scripts/leftovers", e.root).CombinedOutput(); err != nil {
-		t.Errorf("something is left behind: %v\n%s", err, out)
+	for _, root := range []string{e.root, devvm.Dir(e.root)} {
+		if out, err := exec.Command("../scripts/leftovers", root).CombinedOutput(); err != nil {
+			t.Errorf("something is left behind: %v\n%s", err, out)
+		}
 	}
 }
 
@@ -187,6 +192,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"absent":  cmdAbsent,
 	"hidden":  cmdHidden,
 	"killvmm": cmdKillVMM,
+	"signal":  cmdSignal,
 }
 
 // exits CODE command… runs a command that must end with this very code.
@@ -282,18 +288,40 @@ func cmdKillVMM(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: killvmm <id>")
 	}
+	ts.Check(syscall.Kill(pids(ts, ts.Getenv("MVM_ROOT"), args[0]).VMM, syscall.SIGKILL))
+}
+
+// signal KILL|STOP dev/vmm|dev/supervisor signals a process of the dev
+// microVM's.
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP}
+	if neg || len(args) != 2 || signals[args[0]] == 0 {
+		ts.Fatalf("usage: signal KILL|STOP dev/vmm|dev/supervisor")
+	}
+	p := pids(ts, devvm.Dir(ts.Getenv("MVM_ROOT")), devvm.ID)
+	pid, ok := map[string]int{"dev/vmm": p.VMM, "dev/supervisor": p.Supervisor}[args[1]]
+	if !ok {
+		ts.Fatalf("there is no %s", args[1])
+	}
+	ts.Check(syscall.Kill(pid, signals[args[0]]))
+}
+
+type processes struct {
+	VMM        int `json:"firecracker_pid"`
+	Supervisor int `json:"supervisor_pid"`
+}
+
+// pids are those of a microVM that runs.
+func pids(ts *testscript.TestScript, root, id string) processes {
 	mvm := filepath.Join(strings.Split(ts.Getenv("PATH"), ":")[0], "mvm")
-	cmd := exec.Command(mvm, "--root", ts.Getenv("MVM_ROOT"), "tenant", "show", args[0], "--json")
-	out, err := cmd.Output()
+	out, err := exec.Command(mvm, "--root", root, "tenant", "show", id, "--json").Output()
 	ts.Check(err)
 	var shown struct {
-		State struct {
-			PID int `json:"firecracker_pid"`
-		} `json:"state"`
+		State processes `json:"state"`
 	}
 	ts.Check(json.Unmarshal(out, &shown))
-	if shown.State.PID < 2 {
-		ts.Fatalf("tenant %s has no VMM", args[0])
+	if shown.State.VMM < 2 || shown.State.Supervisor < 2 {
+		ts.Fatalf("%s does not run", id)
 	}
-	ts.Check(syscall.Kill(shown.State.PID, syscall.SIGKILL))
+	return shown.State
 }
