@@ -70,6 +70,7 @@ func reconcile(ctx context.Context, cfg Config, eps []Endpoint, dryRun bool) (ch
 	}
 	p := &plan{links: l, cfg: cfg, eps: eps, seen: seen}
 	p.orphans()
+	p.thieves()
 	p.bridges()
 	p.strayGuards()
 	if err := p.forwarding(); err != nil {
@@ -117,6 +118,24 @@ func (p *plan) orphans() {
 		p.add("route "+r.Dst.String(), "remove", "it belongs to no running tenant", func(context.Context) error {
 			return unlessGone(p.links.RouteDel(&r))
 		})
+	}
+}
+
+// thieves removes TAPs to which their VMM has given a tenant's MAC address. It
+// needs no privilege for that, and the bridge then takes the port for the
+// address's own. With the device, the VMM loses its network.
+func (p *plan) thieves() {
+	tenants := map[string]bool{}
+	for _, ep := range p.eps {
+		tenants[ep.MAC.String()] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.seen.taps)) {
+		link := p.seen.taps[name]
+		if !tenants[link.Attrs().HardwareAddr.String()] {
+			continue
+		}
+		p.add("tap "+name, "remove", "its VMM has given it the MAC address of a tenant", func(context.Context) error { return p.removeLink(link) })
+		delete(p.seen.taps, name) // so that it is made anew
 	}
 }
 

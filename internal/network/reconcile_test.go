@@ -1,13 +1,18 @@
 package network
 
 import (
+	"bytes"
 	"errors"
+	"net"
 	"net/netip"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/network/firewall"
 	"github.com/auser/mvm/internal/network/probe"
@@ -325,4 +330,58 @@ func TestOtherVersion(t *testing.T) {
 	if _, err := Attach(t.Context(), cfg, endpoint(cfg, 0, Policy{Mode: Open})); !errors.Is(err, firewall.ErrOtherVersion) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestTakenMAC: a VMM that its guest has taken over gives its TAP the MAC
+// address of a neighbour. It does not receive what is the neighbour's, and
+// reconciling gives the neighbour its network back.
+func TestTakenMAC(t *testing.T) {
+	eachFirewall(t, func(t *testing.T, cfg Config) {
+		victim := attach(t, cfg, endpoint(cfg, 1, Policy{Mode: Open}))
+		attacker := attach(t, cfg, endpoint(cfg, 0, Policy{Mode: Open}))
+		if err := takeMAC(attacker, victim.MAC); err != nil {
+			t.Fatal(err)
+		}
+		hello := func(text string) func([]byte) bool {
+			if err := sendDatagram(victim.IP, []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			return func(f []byte) bool { return bytes.Contains(f, []byte(text)) }
+		}
+		stolen := hello("while-taken")
+		if cfg.Firewall == "nft" { // iptables sees no ports
+			attacker.silent(t, "what is its neighbour's", stolen)
+		}
+		eps := []Endpoint{attacker.Endpoint, victim.Endpoint}
+		changes, err := Check(t.Context(), cfg, eps)
+		if err != nil || !names(changes, "tap "+attacker.Name()) {
+			t.Errorf("check finds %v, %v", changes, err)
+		}
+		if _, err := Reconcile(t.Context(), cfg, eps); err != nil {
+			t.Fatal(err)
+		}
+		clean(t, cfg, eps...)
+		victim.receive(t, "what is its own", hello("given-back"))
+		if err := attacker.Send(make([]byte, 60)); err == nil {
+			t.Error("the VMM can still send")
+		}
+	})
+}
+
+// takeMAC does what a VMM without any privilege can do with its descriptor.
+func takeMAC(g *guest, mac net.HardwareAddr) error {
+	request := struct {
+		name   [unix.IFNAMSIZ]byte
+		family uint16
+		mac    [22]byte
+	}{family: unix.ARPHRD_ETHER}
+	copy(request.mac[:], mac)
+	var errno syscall.Errno
+	err := g.Control(func(fd uintptr) {
+		_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, unix.SIOCSIFHWADDR, uintptr(unsafe.Pointer(&request)))
+	})
+	if errno != 0 {
+		return errno
+	}
+	return err
 }

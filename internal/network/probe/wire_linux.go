@@ -204,6 +204,15 @@ func hton(v uint16) uint16 {
 // Name is the device's name.
 func (t *TAP) Name() string { return t.f.Name() }
 
+// Control calls fn with the device's descriptor.
+func (t *TAP) Control(fn func(fd uintptr)) error {
+	raw, err := t.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(fn)
+}
+
 // AnswerARP does for a guest what every guest does: it tells its MAC address
 // to who asks. It returns when the TAP is closed.
 func (t *TAP) AnswerARP(self Party) {
