@@ -22,6 +22,7 @@ import (
 
 	"github.com/auser/mvm/internal/stats"
 	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/vmm"
 )
 
 // Host is what there is beside the tenants.
@@ -62,6 +63,14 @@ func Write(w io.Writer, host Host, samples []stats.Sample) error {
 	for _, m := range usage {
 		p.each(m.name, m.kind, m.help, samples, true, m.value)
 	}
+	for _, m := range disks {
+		p.family(m.name, "counter", m.help)
+		for _, s := range samples {
+			for _, disk := range slices.Sorted(maps.Keys(s.Disks)) {
+				p.sample(m.name, float64(m.value(s.Disks[disk])), "tenant", s.ID, "disk", disk)
+			}
+		}
+	}
 	p.family("mvm_tenant_dropped_packets_total", "counter", "Packets of the tenant that the firewall dropped, by reason.")
 	for _, s := range samples {
 		for _, reason := range sortedKeys(host.Drops[s.ID]) {
@@ -90,6 +99,18 @@ var usage = []struct {
 	{"mvm_tenant_network_transmit_packets_total", "counter", "Packets that the guest sent.", func(s stats.Sample) float64 { return float64(s.NetSentPackets) }},
 	{"mvm_tenant_disk_read_bytes_total", "counter", "Bytes that the VMM read from the host's disks.", func(s stats.Sample) float64 { return float64(s.DiskRead) }},
 	{"mvm_tenant_disk_written_bytes_total", "counter", "Bytes that the VMM wrote to the host's disks.", func(s stats.Sample) float64 { return float64(s.DiskWritten) }},
+}
+
+// disks is what the VMM of a tenant that runs counts of each disk.
+var disks = []struct {
+	name, help string
+	value      func(vmm.DiskCounters) uint64
+}{
+	{"mvm_tenant_guest_disk_read_bytes_total", "Bytes that the guest read from the disk, as its VMM counts.", func(d vmm.DiskCounters) uint64 { return d.ReadBytes }},
+	{"mvm_tenant_guest_disk_written_bytes_total", "Bytes that the guest wrote to the disk, as its VMM counts.", func(d vmm.DiskCounters) uint64 { return d.WrittenBytes }},
+	{"mvm_tenant_guest_disk_reads_total", "Read operations of the guest on the disk.", func(d vmm.DiskCounters) uint64 { return d.Reads }},
+	{"mvm_tenant_guest_disk_writes_total", "Write operations of the guest on the disk.", func(d vmm.DiskCounters) uint64 { return d.Writes }},
+	{"mvm_tenant_guest_disk_flushes_total", "Flushes that the guest asked of the disk.", func(d vmm.DiskCounters) uint64 { return d.Flushes }},
 }
 
 type page struct{ buf bytes.Buffer }

@@ -12,14 +12,17 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
 	"github.com/auser/mvm/internal/stats"
 	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/vmm"
 )
 
 func sample() string {
 	var b bytes.Buffer
 	err := Write(&b, Host{Version: "1.0", Tier: "kvm", Drops: map[string]map[string]uint64{"acme": {"spoofed": 3}}}, []stats.Sample{
-		{ID: "acme", Phase: tenant.Running, Running: true, CPU: 1.5, Memory: 1 << 20, NetSent: 42},
+		{ID: "acme", Phase: tenant.Running, Running: true, CPU: 1.5, Memory: 1 << 20, NetSent: 42, Disks: map[string]vmm.DiskCounters{"data": {ReadBytes: 7, Writes: 2}}},
 		{ID: "idle", Phase: tenant.Stopped},
 	})
 	if err != nil {
@@ -59,12 +62,24 @@ func TestFormat(t *testing.T) {
 	}
 }
 
+// TestLint asks Prometheus's own linter.
+func TestLint(t *testing.T) {
+	problems, err := promlint.New(strings.NewReader(sample())).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
 func TestContent(t *testing.T) {
 	page := sample()
 	for _, want := range []string{
 		`mvm_tenants{phase="running"} 1`, `mvm_tenants{phase="failed"} 0`, `mvm_tenant_up{tenant="idle"} 0`,
 		`mvm_tenant_cpu_seconds_total{tenant="acme"} 1.5`, `mvm_tenant_network_transmit_bytes_total{tenant="acme"} 42`,
 		`mvm_tenant_dropped_packets_total{tenant="acme",reason="spoofed"} 3`,
+		`mvm_tenant_guest_disk_read_bytes_total{tenant="acme",disk="data"} 7`,
 	} {
 		if !strings.Contains(page, want+"\n") {
 			t.Errorf("no %s", want)

@@ -7,6 +7,7 @@ package stats
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,10 +17,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/auser/mvm/internal/cgroup"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/vmm"
 )
 
 // Sample is what one tenant has taken until Time. Counters start at 0 with
@@ -45,6 +49,9 @@ type Sample struct {
 	DiskRead, DiskWritten              uint64 `json:"-"`
 	DataVolume                         int64  `json:"data_volume_bytes"` // on the host's disk
 
+	// What the VMM counts; absent where it could not be asked.
+	Disks map[string]vmm.DiskCounters `json:"disks,omitempty"`
+
 	Error string `json:"error,omitempty"` // what could not be measured
 }
 
@@ -52,7 +59,6 @@ type Sample struct {
 type Reader struct {
 	host    *lifecycle.Host
 	cgroups *cgroup.Host
-	sys     string // /sys/class/net
 	proc    string // /proc
 }
 
@@ -62,7 +68,7 @@ func NewReader(h *lifecycle.Host) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{h, groups, "/sys/class/net", "/proc"}, nil
+	return &Reader{h, groups, "/proc"}, nil
 }
 
 // Read measures one tenant. What cannot be measured is 0 and said in Error:
@@ -77,7 +83,7 @@ func (r *Reader) Read(s lifecycle.Status) Sample {
 	}
 	sample.Uptime = sample.Time.Sub(s.State.LastStartedAt).Seconds()
 	sample.VCPUs, sample.MemoryGuest = s.State.Spec.VCPUs, uint64(s.State.Spec.MemMiB)<<20 // of this run
-	err := errors.Join(r.cgroup(&sample), r.network(&sample, s.State.Net.TAP), r.disk(&sample, s.State.FirecrackerPID))
+	err := errors.Join(r.cgroup(&sample), r.network(&sample, s.State.Net.TAP), r.disk(&sample, s.State.FirecrackerPID), r.vmm(&sample))
 	if err != nil {
 		sample.Error = err.Error()
 	}
@@ -98,22 +104,25 @@ func (r *Reader) cgroup(s *Sample) error {
 	return nil
 }
 
-// network reads the TAP's counters, whose directions are the host's.
+// network reads the TAP's counters, whose directions are the host's. They come
+// by netlink: /sys may show another network namespace.
 func (r *Reader) network(s *Sample, tap string) error {
-	dir := filepath.Join(r.sys, tap, "statistics")
-	for file, into := range map[string]*uint64{
-		"tx_bytes": &s.NetReceived, "rx_bytes": &s.NetSent,
-		"tx_packets": &s.NetReceivedPackets, "rx_packets": &s.NetSentPackets,
-	} {
-		text, err := os.ReadFile(filepath.Join(dir, file))
-		if err != nil {
-			return fmt.Errorf("cannot read its TAP: %w", err)
-		}
-		if *into, err = strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err != nil {
-			return fmt.Errorf("cannot read its TAP: %w", err)
-		}
+	link, err := netlink.LinkByName(tap)
+	if err != nil {
+		return fmt.Errorf("cannot read its TAP %s: %w", tap, err)
 	}
+	n := link.Attrs().Statistics
+	if n == nil {
+		return fmt.Errorf("cannot read its TAP %s: the kernel counts nothing", tap)
+	}
+	s.seenFromGuest(n)
 	return nil
+}
+
+// seenFromGuest turns what the host counts at the TAP around.
+func (s *Sample) seenFromGuest(n *netlink.LinkStatistics) {
+	s.NetReceived, s.NetSent = n.TxBytes, n.RxBytes
+	s.NetReceivedPackets, s.NetSentPackets = n.TxPackets, n.RxPackets
 }
 
 // disk reads what the VMM has moved to and from disks, see proc_pid_io(5).
@@ -138,6 +147,29 @@ func (r *Reader) disk(s *Sample, pid int) error {
 	return nil
 }
 
+// vmmTimeout bounds how long a VMM may take to say what it has counted.
+const vmmTimeout = 2 * time.Second
+
+// vmm asks the tenant's supervisor, which asks the VMM.
+func (r *Reader) vmm(s *Sample) error {
+	ctx, cancel := context.WithTimeout(context.Background(), vmmTimeout)
+	defer cancel()
+	counted, err := supervisor.Client{Socket: r.host.Store.Tenant(s.ID).ControlSocket()}.Counters(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot ask its VMM: %w", err)
+	}
+	s.Disks = counted.Disks
+	return nil
+}
+
+// guestDisk is what the guest has read and written of all its disks.
+func (s Sample) guestDisk() (read, written uint64) {
+	for _, d := range s.Disks {
+		read, written = read+d.ReadBytes, written+d.WrittenBytes
+	}
+	return read, written
+}
+
 // All measures every tenant, sorted by id.
 func (r *Reader) All() ([]Sample, error) {
 	list, err := r.host.List()
@@ -160,6 +192,8 @@ type Usage struct {
 	NetSent        Rate    `json:"network_sent"`
 	DiskRead       Rate    `json:"disk_read"`
 	DiskWritten    Rate    `json:"disk_written"`
+	GuestRead      Rate    `json:"guest_disk_read"` // as the VMM counts it, the host's cache included
+	GuestWritten   Rate    `json:"guest_disk_written"`
 	PacketsPerSec  float64 `json:"packets_per_second"`
 	MemoryOfGuest  float64 `json:"memory_percent"` // of what the guest was promised; the VMM's own makes it exceed 100
 	IntervalPassed float64 `json:"interval_seconds"`
@@ -185,6 +219,9 @@ func Since(before, now Sample) Usage {
 		DiskRead: rate(before.DiskRead, now.DiskRead), DiskWritten: rate(before.DiskWritten, now.DiskWritten),
 		PacketsPerSec: perSecond(before.NetReceivedPackets+before.NetSentPackets, now.NetReceivedPackets+now.NetSentPackets, seconds),
 	}
+	wasRead, wasWritten := before.guestDisk()
+	isRead, isWritten := now.guestDisk()
+	u.GuestRead, u.GuestWritten = rate(wasRead, isRead), rate(wasWritten, isWritten)
 	if seconds > 0 {
 		u.CPUPercent = 100 * (now.CPU - before.CPU) / seconds
 	}

@@ -1,10 +1,13 @@
 package stats
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 func TestSince(t *testing.T) {
@@ -37,19 +40,41 @@ func TestCounters(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, n := range map[string]string{"tx_bytes": "11\n", "rx_bytes": "22\n", "tx_packets": "3\n", "rx_packets": "4\n"} {
-		write("tap-a/statistics/"+name, n)
-	}
 	write("42/io", "rchar: 1\nwchar: 2\nread_bytes: 4096\nwrite_bytes: 8192\ncancelled_write_bytes: 0\n")
-	r := &Reader{sys: dir, proc: dir}
+	r := &Reader{proc: dir}
 	var s Sample
-	if err := r.network(&s, "tap-a"); err != nil || s.NetReceived != 11 || s.NetSent != 22 || s.NetReceivedPackets != 3 || s.NetSentPackets != 4 {
-		t.Errorf("network %+v, %v", s, err)
-	}
 	if err := r.disk(&s, 42); err != nil || s.DiskRead != 4096 || s.DiskWritten != 8192 {
 		t.Errorf("disk %+v, %v", s, err)
 	}
 	if err := r.disk(&s, 43); err == nil {
 		t.Error("a VMM that is gone was measured")
+	}
+}
+
+// TestNetworkCounters reads those of a link that there is everywhere.
+func TestNetworkCounters(t *testing.T) {
+	var s Sample
+	s.seenFromGuest(&netlink.LinkStatistics{TxBytes: 11, RxBytes: 22, TxPackets: 3, RxPackets: 4})
+	if s.NetReceived != 11 || s.NetSent != 22 || s.NetReceivedPackets != 3 || s.NetSentPackets != 4 {
+		t.Errorf("seen from the guest: %+v", s)
+	}
+	r := &Reader{}
+	var before, after Sample
+	if err := r.network(&before, "lo"); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("udp", "127.0.0.1:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write(make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.network(&after, "lo"); err != nil || after.NetSent < before.NetSent+1000 || after.NetSentPackets <= before.NetSentPackets {
+		t.Errorf("after 1000 bytes %+v, before %+v, %v", after, before, err)
+	}
+	if err := r.network(&after, "no-such-tap"); err == nil {
+		t.Error("a TAP that is gone was measured")
 	}
 }

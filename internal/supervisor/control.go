@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/vmm"
 )
 
 // The control socket speaks one line of JSON each way: a request, then
@@ -20,7 +23,7 @@ import (
 
 // request is what a client asks for.
 type request struct {
-	Do      string        `json:"do"` // stop, console, pause, resume
+	Do      string        `json:"do"` // stop, console, counters, pause, resume
 	Timeout time.Duration `json:"timeout,omitempty"`
 	Input   bool          `json:"input,omitempty"` // the client would like to type
 }
@@ -31,6 +34,8 @@ type Reply struct {
 	Done   bool   `json:"done,omitempty"`
 	Typing bool   `json:"typing,omitempty"` // what the client types reaches the guest
 	Error  string `json:"error,omitempty"`
+
+	Counters *vmm.Counters `json:"counters,omitempty"`
 }
 
 // ErrNoSupervisor means that nothing listens on the control socket.
@@ -183,6 +188,30 @@ func (c Client) Console(ctx context.Context, input bool) (conn net.Conn, typing 
 		return nil, false, errors.Join(fmt.Errorf("cannot attach to the console: %w", err), conn.Close())
 	}
 	return conn, r.Typing, nil
+}
+
+// Counters asks what the VMM has counted of its guest.
+func (c Client) Counters(ctx context.Context) (vmm.Counters, error) {
+	conn, err := c.send(ctx, request{Do: "counters"})
+	if err != nil {
+		return vmm.Counters{}, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	line, err := readLine(conn)
+	var r Reply
+	if err == nil {
+		err = json.Unmarshal(line, &r)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return vmm.Counters{}, ctx.Err()
+	case err != nil:
+		return vmm.Counters{}, fmt.Errorf("cannot understand the supervisor: %w", err)
+	case r.Error != "" || r.Counters == nil:
+		return vmm.Counters{}, errors.New(cmp.Or(r.Error, "it counts nothing"))
+	}
+	return *r.Counters, nil
 }
 
 func (c Client) send(ctx context.Context, req request) (net.Conn, error) {

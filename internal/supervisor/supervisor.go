@@ -363,6 +363,8 @@ func (s *supervisor) handle(req request, conn *net.UnixConn) {
 		s.handleStop(req, conn)
 	case "pause", "resume":
 		s.handlePause(req, conn)
+	case "counters":
+		s.handleCounters(conn)
 	case "console":
 		s.handleConsole(req, conn)
 	default:
@@ -395,6 +397,30 @@ func (s *supervisor) handlePause(req request, conn net.Conn) {
 		}
 		s.current <- vm
 	default:
+		r.Error = "it does not run"
+	}
+	reply(conn, r)
+}
+
+// handleCounters asks the VMM. Somebody else may be asking: they are waited for.
+func (s *supervisor) handleCounters(conn net.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	defer cancel()
+	r := Reply{Done: true}
+	select {
+	case vm := <-s.current:
+		counter, ok := vm.(vmm.Counter)
+		if !ok {
+			r.Error = vmm.ErrUnsupported.Error()
+		} else if counted, err := counter.Counters(ctx); err != nil {
+			r.Error = err.Error()
+		} else {
+			r.Counters = &counted
+		}
+		s.current <- vm
+	case <-s.done:
+		r.Error = "it does not run"
+	case <-ctx.Done():
 		r.Error = "it does not run"
 	}
 	reply(conn, r)

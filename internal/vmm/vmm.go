@@ -85,6 +85,26 @@ type MetricsFlusher interface {
 	FlushMetrics(ctx context.Context) error
 }
 
+// Counters are what a VMM has counted of its guest since it was started.
+type Counters struct {
+	Disks map[string]DiskCounters `json:"disks"` // by drive: rootfs, data, secrets
+}
+
+// DiskCounters are what the guest asked of one disk, whether or not the host
+// had it in memory.
+type DiskCounters struct {
+	ReadBytes    uint64 `json:"read_bytes"`
+	WrittenBytes uint64 `json:"written_bytes"`
+	Reads        uint64 `json:"reads"`  // operations
+	Writes       uint64 `json:"writes"` // operations
+	Flushes      uint64 `json:"flushes"`
+}
+
+// Counter is a VM whose VMM counts.
+type Counter interface {
+	Counters(ctx context.Context) (Counters, error)
+}
+
 // Status is what a VMM says of its machine.
 type Status string
 

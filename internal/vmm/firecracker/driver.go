@@ -174,15 +174,16 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
 		return nil, fmt.Errorf("cannot remove a stale socket: %w", err)
 	}
 	v := &machine{
-		api:  api{socket, m.UID},
-		done: make(chan struct{}), console: &vmm.PanicWatch{To: m.Console}, words: &vmm.LastWords{To: m.Log},
+		api:      api{socket, m.UID},
+		counters: newCounters(m.Metrics),
+		done:     make(chan struct{}), console: &vmm.PanicWatch{To: m.Console}, words: &vmm.LastWords{To: m.Log},
 	}
 	watch := &startWatch{to: v.words, started: make(chan struct{})}
 	log, err := openFIFO(m.RunDir, logName, m.UID, m.GID, watch)
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := openFIFO(m.RunDir, metricsName, m.UID, m.GID, m.Metrics)
+	metrics, err := openFIFO(m.RunDir, metricsName, m.UID, m.GID, v.counters)
 	if err != nil {
 		log.finish()
 		return nil, err
@@ -228,13 +229,14 @@ func (d *Driver) launch(m vmm.Machine) (vmm.Launch, error) {
 
 // machine is a running Firecracker.
 type machine struct {
-	process *vmm.Process
-	api     api
-	console *vmm.PanicWatch
-	words   *vmm.LastWords
-	killed  atomic.Bool
-	done    chan struct{}
-	exit    vmm.Exit // valid once done is closed
+	process  *vmm.Process
+	api      api
+	counters *counters
+	console  *vmm.PanicWatch
+	words    *vmm.LastWords
+	killed   atomic.Bool
+	done     chan struct{}
+	exit     vmm.Exit // valid once done is closed
 }
 
 func (v *machine) wait(pipes ...*fifo) {

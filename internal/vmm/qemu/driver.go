@@ -313,6 +313,31 @@ func (v *machine) PowerButton(ctx context.Context) error {
 func (v *machine) Pause(ctx context.Context) error  { return v.qmp.do(ctx, "stop", nil) }
 func (v *machine) Resume(ctx context.Context) error { return v.qmp.do(ctx, "cont", nil) }
 
+// Counters asks QEMU for its block devices' statistics.
+func (v *machine) Counters(ctx context.Context) (vmm.Counters, error) {
+	var devices []struct {
+		Device string `json:"device"`
+		Stats  struct {
+			ReadBytes  uint64 `json:"rd_bytes"`
+			WriteBytes uint64 `json:"wr_bytes"`
+			Reads      uint64 `json:"rd_operations"`
+			Writes     uint64 `json:"wr_operations"`
+			Flushes    uint64 `json:"flush_operations"`
+		} `json:"stats"`
+	}
+	if err := v.qmp.do(ctx, "query-blockstats", &devices); err != nil {
+		return vmm.Counters{}, err
+	}
+	c := vmm.Counters{Disks: map[string]vmm.DiskCounters{}}
+	for _, d := range devices {
+		s := d.Stats
+		c.Disks[d.Device] = vmm.DiskCounters{ReadBytes: s.ReadBytes, WrittenBytes: s.WriteBytes, Reads: s.Reads, Writes: s.Writes, Flushes: s.Flushes}
+	}
+	return c, nil
+}
+
+var _ vmm.Counter = (*machine)(nil)
+
 func (v *machine) Kill() error {
 	v.mu.Lock()
 	v.killed = true

@@ -105,11 +105,18 @@ func (s *suite) testBoot(t *testing.T) {
 // testDisks: what the guest writes is in its data image, and nowhere else.
 func (s *suite) testDisks(t *testing.T) {
 	w := s.world(t, options{})
-	w.boot(t)
+	vm := w.boot(t)
 	ctx, cancel := context.WithTimeout(t.Context(), startDeadline)
 	defer cancel()
 	if answer, err := command(ctx, "write"); err != nil || !strings.HasSuffix(answer, "written\n") {
 		t.Errorf("writing to data: %q, %v", answer, err)
+	}
+	counter, ok := vm.(vmm.Counter)
+	if !ok {
+		t.Fatal("the VMM does not count")
+	}
+	if counted, err := counter.Counters(t.Context()); err != nil || counted.Disks["data"].WrittenBytes == 0 || counted.Disks["data"].Writes == 0 || counted.Disks["rootfs"].ReadBytes == 0 {
+		t.Errorf("after a write the VMM has counted %+v, %v", counted, err)
 	}
 	if answer, err := command(ctx, "writeroot"); err != nil || !strings.HasSuffix(answer, "refused\n") {
 		t.Errorf("writing to the image: %q, %v", answer, err)

@@ -1,0 +1,106 @@
+package firecracker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"strings"
+	"sync"
+
+	"github.com/auser/mvm/internal/vmm"
+)
+
+// counters hands Firecracker's metrics on and adds them up: each line counts
+// from the one before.
+type counters struct {
+	to io.Writer // may be nil
+
+	mu    sync.Mutex
+	line  []byte
+	disks map[string]vmm.DiskCounters
+	heard chan struct{} // closed and made anew with each line
+}
+
+// maxMetrics bounds a line of metrics; a longer one is not Firecracker's.
+const maxMetrics = 1 << 20
+
+func newCounters(to io.Writer) *counters {
+	return &counters{to: to, disks: map[string]vmm.DiskCounters{}, heard: make(chan struct{})}
+}
+
+func (c *counters) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	c.line = append(c.line, p...)
+	for {
+		line, rest, whole := bytes.Cut(c.line, []byte("\n"))
+		if !whole {
+			break
+		}
+		c.add(line)
+		c.line = append([]byte(nil), rest...)
+	}
+	if len(c.line) > maxMetrics {
+		c.line = nil
+	}
+	c.mu.Unlock()
+	if c.to != nil {
+		if _, err := c.to.Write(p); err != nil {
+			c.to = nil // counting goes on
+		}
+	}
+	return len(p), nil
+}
+
+// add counts one line. It is called with c locked.
+func (c *counters) add(line []byte) {
+	var groups map[string]json.RawMessage
+	if json.Unmarshal(line, &groups) != nil {
+		return
+	}
+	for name, group := range groups {
+		disk, ok := strings.CutPrefix(name, "block_")
+		var n struct {
+			ReadBytes  uint64 `json:"read_bytes"`
+			WriteBytes uint64 `json:"write_bytes"`
+			Reads      uint64 `json:"read_count"`
+			Writes     uint64 `json:"write_count"`
+			Flushes    uint64 `json:"flush_count"`
+		}
+		if !ok || json.Unmarshal(group, &n) != nil {
+			continue
+		}
+		d := c.disks[disk]
+		d.ReadBytes += n.ReadBytes
+		d.WrittenBytes += n.WriteBytes
+		d.Reads += n.Reads
+		d.Writes += n.Writes
+		d.Flushes += n.Flushes
+		c.disks[disk] = d
+	}
+	close(c.heard)
+	c.heard = make(chan struct{})
+}
+
+// Counters has Firecracker write its metrics and says what they add up to.
+func (v *machine) Counters(ctx context.Context) (vmm.Counters, error) {
+	v.counters.mu.Lock()
+	heard := v.counters.heard
+	v.counters.mu.Unlock()
+	if err := v.FlushMetrics(ctx); err != nil {
+		return vmm.Counters{}, err
+	}
+	select {
+	case <-heard:
+	case <-v.done:
+	case <-ctx.Done():
+		return vmm.Counters{}, fmt.Errorf("cannot read Firecracker's metrics: %w", ctx.Err())
+	}
+	v.counters.mu.Lock()
+	defer v.counters.mu.Unlock()
+	return vmm.Counters{Disks: maps.Clone(v.counters.disks)}, nil
+}
+
+var _ vmm.Counter = (*machine)(nil)
