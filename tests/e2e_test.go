@@ -141,6 +141,7 @@ func (e *env) prepareRoot(t *testing.T, subnet, moreSettings string) {
 	}
 	e.mvm(t, "setup", "--tier", "software")
 	e.mvm(t, "builder", "build-local", "--from", filepath.Join(e.cache, "builder"))
+	e.mvm(t, "gc") // the Nix stores of a run that was killed
 	t.Cleanup(func() { e.removeTenants(t) })
 }
 

@@ -151,8 +151,6 @@ func volumeCreateArgs(name string, labels [][2]string) []string {
 	return append(args, name)
 }
 
-func volumeInspectArgs(name string) []string { return []string{"volume", "inspect", name} }
-
 func volumePathArgs(name string) []string {
 	return []string{"volume", "inspect", "--format", "{{.Mountpoint}}", name}
 }
@@ -175,14 +173,10 @@ func scopeLabel(scope string) string {
 	return scope
 }
 
-// containerName and volumeName are pure functions of what they are for, so
-// that a second build finds what a killed first one left.
+// containerName is a pure function of what it is for, so that a second build
+// finds what a killed first one left.
 func containerName(scope, tenant string) string {
 	return "mvm-build-" + scopeLabel(scope) + "-" + tenant
-}
-
-func volumeName(scope, tenant, imageID string) string {
-	return "mvm-nix-" + scopeLabel(scope) + "-" + tenant + "-" + shortID(imageID)
 }
 
 // shortID is the first 12 digits of an engine's image id.

@@ -19,7 +19,7 @@ func golden(t *testing.T, name, got string) {
 func testBuilder(engine string) *builder {
 	return &builder{
 		req: Request{
-			Tenant: "acme", Profile: "minimal", FlakeRef: "/work/app", System: "x86_64-linux",
+			Tenant: "acme", Instance: "0123456789abcdef", Profile: "minimal", FlakeRef: "/work/app", System: "x86_64-linux",
 			CacheDir: "/var/cache/a,b", Scope: "5ca1ab1e",
 			Limits: Limits{MemMiB: 2048, CPUs: 1.5, Pids: 512, Timeout: time.Hour},
 		},
@@ -66,8 +66,8 @@ func TestEngineArgs(t *testing.T) {
 		versionArgs("docker"), versionArgs("nerdctl"), versionArgs("podman"),
 		listArgs(""), listArgs("5ca1ab1e"),
 		removeArgs(containerName("", "acme")),
-		volumeCreateArgs(volumeName("5ca1ab1e", "acme", "sha256:0123456789abcdef"), [][2]string{{"a", "b"}}),
-		volumeInspectArgs("v"), volumePathArgs("v"), volumeRemoveArgs("v"), volumeListArgs("5ca1ab1e"), imageInspectArgs("x"),
+		volumeCreateArgs(storeVolume{"acme", "0123456789abcdef", "sha256:0123456789abcdef"}.name("5ca1ab1e"), [][2]string{{"a", "b"}}),
+		volumePathArgs("v"), volumeRemoveArgs("v"), volumeListArgs("5ca1ab1e"), imageInspectArgs("x"),
 	} {
 		lines = append(lines, strings.Join(args, " "))
 	}
@@ -86,17 +86,24 @@ func TestPickExprQuotes(t *testing.T) {
 	}
 }
 
-func TestVolumeNames(t *testing.T) {
-	g := &collector{req: GCRequest{Tenants: []string{"a", "a-b"}, Stores: map[string]string{"a": "sha256:111111111111ff"}}}
-	for name, want := range map[string]bool{
-		volumeName("", "a", "sha256:111111111111ff"):   true,
-		volumeName("", "a", "sha256:222222222222"):     false, // an older builder image
-		volumeName("", "a-b", "sha256:222222222222"):   true,  // nothing known of its image
-		volumeName("", "a-b-c", "sha256:222222222222"): false,
-		volumeName("", "c", "sha256:111111111111"):     false,
+func TestStoreNames(t *testing.T) {
+	const life, other = "0123456789abcdef", "fedcba9876543210"
+	g := &collector{req: GCRequest{Tenants: []StoreUse{{"a", life, "sha256:111111111111ff"}, {"a-b", life, ""}}}}
+	for v, want := range map[storeVolume]bool{
+		{"a", life, "sha256:111111111111ff"}:   true,
+		{"a", life, "sha256:222222222222"}:     false, // an older builder image
+		{"a", other, "sha256:111111111111ff"}:  false, // an earlier tenant of this id
+		{"a-b", life, "sha256:222222222222"}:   true,  // nothing known of its image
+		{"a-" + life, life, "sha256:1"}:        false,
+		{"a-b-c", life, "sha256:222222222222"}: false,
+		{"c", life, "sha256:111111111111"}:     false,
 	} {
-		if got := g.volumeInUse(name); got != want {
-			t.Errorf("volumeInUse(%s) = %v, want %v", name, got, want)
+		got, ok := parseStore("x", v.name("x"))
+		if !ok || got != (storeVolume{v.tenant, v.instance, shortID(v.image)}) {
+			t.Errorf("parseStore(%s) = %+v, %v", v.name("x"), got, ok)
+		}
+		if got := g.inUse(got); got != want {
+			t.Errorf("%s is in use: %v, want %v", v.name("x"), got, want)
 		}
 	}
 }

@@ -112,7 +112,7 @@ func BenchmarkCold(b *testing.B) {
 		h.forget(b)
 		bare += h.build(b)
 		// Throwing the last store away is not part of a cold build.
-		if _, err := build.GC(b.Context(), &h.engine, build.GCRequest{Scope: req.Scope, SrcDir: req.SrcDir, BuildDir: req.BuildDir, ImagesDir: req.ImagesDir}); err != nil {
+		if _, err := build.GC(b.Context(), []build.Engine{h.engine}, build.GCRequest{Scope: req.Scope, SrcDir: req.SrcDir, BuildDir: req.BuildDir, ImagesDir: req.ImagesDir}); err != nil {
 			b.Fatal(err)
 		}
 		_, took := timed(b, req)

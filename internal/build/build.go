@@ -15,10 +15,14 @@ import (
 	"time"
 )
 
-// Request says what to build and with which means. Tenant, FlakeRef,
+// Request says what to build and with which means. Tenant, Instance, FlakeRef,
 // LogPath and the folders are required.
+//
+// Builds of one tenant share a store and a container name: the caller keeps
+// them apart, with a lock that it holds for as long as Build runs.
 type Request struct {
 	Tenant   string // the tenant's id: the first name looked for in the flake
+	Instance string // 16 hexadecimal digits that tell this life of the tenant from earlier ones of the same id
 	FlakeRef string // a local folder (absolute, see AbsRef) or a remote ref in Nix's syntax
 	Profile  string // "" is DefaultProfile
 	System   string // Nix's name, such as x86_64-linux; "" is this host's
@@ -27,7 +31,7 @@ type Request struct {
 	Image  string // builder image: a reference pinned by digest, or a local id; "" is DefaultImage
 
 	SrcDir    string // immutable snapshots: SrcDir/<hash>
-	BuildDir  string // what containers write: BuildDir/<tenant>, with the tenant's build lock
+	BuildDir  string // what containers write: BuildDir/<tenant>
 	ImagesDir string // published artifacts: ImagesDir/<sha256>
 	CacheDir  string // optional fixed inputs, read-only at /cache
 	// Substitutes is an optional folder of ready-made store paths, which
@@ -50,6 +54,10 @@ type Request struct {
 	// whose inputs are the same does nothing.
 	PreviousManifest *Manifest
 
+	// TryLock is the lock of other tenants' builds: what a build left whose
+	// lock is free is swept. nil sweeps only after this tenant's own.
+	TryLock TryLock
+
 	// LogPath takes the whole log of the build, replacing what is there.
 	LogPath string
 
@@ -62,6 +70,10 @@ type Request struct {
 	// Build fail with it. nil does nothing.
 	Commit func(Manifest) error
 }
+
+// TryLock takes the lock that keeps a tenant's builds apart, without waiting.
+// ok is false where somebody else has it.
+type TryLock func(tenant string) (release func(), ok bool, err error)
 
 // Limits bound the build container. Zero values take the defaults.
 type Limits struct {

@@ -15,8 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/run"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,7 +34,10 @@ type builder struct {
 	warnings []string
 }
 
-var labelPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var (
+	labelPattern    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	instancePattern = regexp.MustCompile(`^[0-9a-f]{16}$`)
+)
 
 func newBuilder(req Request, progress Progress) (*builder, error) {
 	b := &builder{req: req, started: time.Now(), emit: progress}
@@ -57,6 +60,9 @@ func newBuilder(req Request, progress Progress) (*builder, error) {
 			return nil, &Error{Kind: ErrInput, Msg: fmt.Sprintf("cannot build: %q is no %s", id, what),
 				Hint: "use 1 to 63 lower-case letters, digits and inner dashes"}
 		}
+	}
+	if !instancePattern.MatchString(r.Instance) {
+		return nil, fmt.Errorf("cannot build: %q is no instance of a tenant", r.Instance)
 	}
 	if r.System != "x86_64-linux" && r.System != "aarch64-linux" {
 		return nil, &Error{Kind: ErrInput, Msg: fmt.Sprintf("cannot build for %q", r.System),
@@ -104,7 +110,7 @@ func (l Limits) withDefaults() Limits {
 // publish, and everything before that may be left behind by a kill: it is
 // swept by the next build or by GC.
 func (b *builder) run(ctx context.Context) (Manifest, Result, error) {
-	m, res, err := b.locked(ctx)
+	m, res, err := b.steps(ctx)
 	res.Warnings, res.Elapsed, res.LogPath = b.warnings, time.Since(b.started), b.req.LogPath
 	if err != nil {
 		if errors.Is(err, syscall.ENOSPC) && !errors.Is(err, ErrHost) {
@@ -120,13 +126,7 @@ func (b *builder) run(ctx context.Context) (Manifest, Result, error) {
 	return m, res, nil
 }
 
-func (b *builder) locked(ctx context.Context) (Manifest, Result, error) {
-	lock, err := b.lock(ctx)
-	if err != nil {
-		return Manifest{}, Result{}, err
-	}
-	defer lock.Close()
-
+func (b *builder) steps(ctx context.Context) (Manifest, Result, error) {
 	held, err := b.takeSource(ctx)
 	if err != nil {
 		return Manifest{}, Result{}, err
@@ -134,6 +134,7 @@ func (b *builder) locked(ctx context.Context) (Manifest, Result, error) {
 	if held != nil {
 		defer held.Close()
 	}
+	crash.Point("build/snapshot")
 	if m, ok, err := b.upToDate(); ok || err != nil {
 		return m, Result{UpToDate: ok}, err
 	}
@@ -141,21 +142,6 @@ func (b *builder) locked(ctx context.Context) (Manifest, Result, error) {
 		return Manifest{}, Result{}, err
 	}
 	return b.build(ctx)
-}
-
-// lock keeps two builds of one tenant apart: they share a store and a
-// container name.
-func (b *builder) lock(ctx context.Context) (*os.File, error) {
-	if err := os.MkdirAll(b.req.BuildDir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make build folder: %w", err)
-	}
-	lock, err := lockFile(ctx, lockPath(b.req.BuildDir, b.req.Tenant), func() {
-		b.event(PhaseSnapshot, Step, "waiting for another build of "+b.req.Tenant)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("cannot lock build of %s: %w", b.req.Tenant, err)
-	}
-	return lock, nil
 }
 
 // takeSource snapshots a local source and holds it against GC.
@@ -261,10 +247,12 @@ func (b *builder) build(ctx context.Context) (Manifest, Result, error) {
 	if err != nil {
 		return Manifest{}, Result{}, err
 	}
-	defer os.RemoveAll(filepath.Dir(out)) // a failure is swept by the next build
+	defer os.RemoveAll(out) // a failure is swept by the next build
+	crash.Point("build/out")
 	if err := b.runContainer(ctx, out); err != nil {
 		return Manifest{}, Result{}, b.explain(ctx, out, err)
 	}
+	crash.Point("build/container")
 	m, err := b.manifest(out)
 	if err != nil {
 		return Manifest{}, Result{}, err
@@ -281,6 +269,7 @@ func (b *builder) build(ctx context.Context) (Manifest, Result, error) {
 		return Manifest{}, Result{}, err
 	}
 	defer image.release()
+	crash.Point("build/publish")
 	m.Image, m.Artifacts, m.EndedAt = image.hash, image.artifacts, time.Now().UTC().Truncate(time.Millisecond)
 	b.log.enter(PhasePublish, short(image.hash))
 	return m, Result{UpToDate: !image.isNew && b.nothingNew(m), Published: image.isNew}, b.commit(m)
@@ -290,28 +279,6 @@ func (b *builder) build(ctx context.Context) (Manifest, Result, error) {
 func (b *builder) nothingNew(m Manifest) bool {
 	p := b.req.PreviousManifest
 	return p != nil && p.Image == m.Image && b.log.built == 0
-}
-
-// outFolder makes the empty folder that the container writes to. Its parent is
-// closed to everybody else; its owner is the container's user.
-func (b *builder) outFolder() (string, error) {
-	parent := filepath.Join(b.req.BuildDir, b.req.Tenant)
-	out := filepath.Join(parent, "out")
-	if err := os.RemoveAll(parent); err != nil {
-		return "", fmt.Errorf("cannot clear build folder: %w", err)
-	}
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return "", fmt.Errorf("cannot make build folder: %w", err)
-	}
-	if err := os.Mkdir(out, 0o700); err != nil {
-		return "", fmt.Errorf("cannot make build folder: %w", err)
-	}
-	if os.Geteuid() == 0 {
-		if err := os.Chown(out, buildUID, buildUID); err != nil {
-			return "", fmt.Errorf("cannot make build folder: %w", err)
-		}
-	}
-	return out, nil
 }
 
 // runContainer runs the build. One that finds its store half prepared is tried
@@ -333,48 +300,15 @@ func (b *builder) runContainer(ctx context.Context, out string) error {
 	return engineRun{b.engine, b.container(out), b.log}.run(ctx)
 }
 
-// makeRoom removes what killed builds left, and prepares a store where there
-// is none or a fresh one is asked for.
-func (b *builder) makeRoom(ctx context.Context) error {
-	var swept []string
-	fresh := b.req.FreshStore
-	var both errgroup.Group
-	both.Go(func() (err error) {
-		swept, err = sweepContainers(ctx, b.engine, b.req.Scope, b.req.BuildDir, b.req.Tenant)
-		return err
-	})
-	both.Go(func() error {
-		// Whatever the answer is worth, builder.sh looks for itself, too.
-		if _, err := b.engine.output(ctx, volumeInspectArgs(b.store().source)...); err != nil {
-			fresh = true
-		}
-		return nil
-	})
-	if err := both.Wait(); err != nil {
-		return err
-	}
-	if len(swept) > 0 {
-		b.event(PhaseContainer, Step, "removed containers that a killed mvm had left: "+strings.Join(swept, ", "))
-	}
-	if fresh {
-		return b.prepareStore(ctx)
-	}
-	return nil
-}
-
 func (b *builder) labels() [][2]string {
 	return [][2]string{
 		{labelScope, scopeLabel(b.req.Scope)}, {labelTenant, b.req.Tenant}, {labelImage, b.image.ID},
 	}
 }
 
-func (b *builder) store() mount {
-	return mount{source: volumeName(b.req.Scope, b.req.Tenant, b.image.ID), target: "/nix", volume: true}
-}
-
 func (b *builder) container(out string) container {
 	ref, registry := b.req.FlakeRef, emptyRegistry
-	mounts := []mount{b.store()}
+	mounts := []mount{b.storeMount()}
 	if b.ref.local {
 		ref, registry = b.snapshot.nixRef()
 		mounts = append(mounts, mount{source: b.snapshot.Path, target: "/src", readOnly: true})
@@ -414,42 +348,6 @@ func oneOrZero(b bool) string {
 		return "1"
 	}
 	return "0"
-}
-
-// prepareStore makes the tenant's store afresh: a volume that the engine fills
-// from the image, given to the user that builds. One that was left half made
-// is thrown away.
-func (b *builder) prepareStore(ctx context.Context) error {
-	b.event(PhaseContainer, Step, "preparing the store of "+b.req.Tenant)
-	store := b.store()
-	if _, err := b.engine.output(ctx, volumeRemoveArgs(store.source)...); err != nil {
-		return fmt.Errorf("cannot prepare store: %w", err)
-	}
-	if _, err := b.engine.output(ctx, volumeCreateArgs(store.source, b.labels())...); err != nil {
-		return fmt.Errorf("cannot prepare store: %w", err)
-	}
-	if err := (engineRun{b.engine, b.preparation(), b.log}).run(ctx); err != nil {
-		return &Error{Kind: ErrHost, Msg: "cannot prepare the store of " + b.req.Tenant, Err: withoutArgv(err), Log: b.log.lastWords(),
-			Hint: "the builder image must hold nix, sh and coreutils; see `mvm builder show`"}
-	}
-	return nil
-}
-
-// preparation is the container that prepares a store. It runs nothing but the
-// builder image's own programs.
-func (b *builder) preparation() container {
-	nofile, nproc := ulimits(b.engine)
-	return container{
-		name:   containerName(b.req.Scope, b.req.Tenant),
-		labels: b.labels(),
-		image:  b.engine.imageName(b.image),
-		mounts: []mount{b.store()},
-		env:    [][2]string{{"PATH", searchPath}},
-		limits: b.req.Limits, nofile: nofile, nproc: nproc,
-		offline: true,
-		caps:    []string{"CHOWN", "DAC_OVERRIDE"},
-		argv:    []string{"sh", "-c", prepareScript, "mvm-prepare", fmt.Sprint(buildUID)},
-	}
 }
 
 // collect passes events on and keeps the warnings among them.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -170,15 +169,15 @@ func removeContainer(ctx context.Context, engine Engine, name string) error {
 }
 
 // SweepContainers removes the build containers of this root whose mvm is gone,
-// and returns their names. A build that runs holds its tenant's lock in
-// buildDir, which is how the two are told apart.
-func SweepContainers(ctx context.Context, engine Engine, scope, buildDir string) ([]string, error) {
-	return sweepContainers(ctx, engine, scope, buildDir, "")
+// and returns their names. A build that runs holds its tenant's lock, which is
+// how the two are told apart.
+func SweepContainers(ctx context.Context, engine Engine, scope string, tryLock TryLock) ([]string, error) {
+	return sweepContainers(ctx, engine, scope, tryLock, "")
 }
 
 // sweepContainers takes the container of own, whose lock the caller holds, for
 // one that nobody runs.
-func sweepContainers(ctx context.Context, engine Engine, scope, buildDir, own string) ([]string, error) {
+func sweepContainers(ctx context.Context, engine Engine, scope string, tryLock TryLock, own string) ([]string, error) {
 	out, err := engine.output(ctx, listArgs(scope)...)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list build containers: %w", err)
@@ -186,46 +185,32 @@ func sweepContainers(ctx context.Context, engine Engine, scope, buildDir, own st
 	var swept []string
 	for _, name := range strings.Fields(out) {
 		tenant, ok := strings.CutPrefix(name, containerName(scope, ""))
-		if !ok || !labelPattern.MatchString(tenant) {
+		if !ok || !labelPattern.MatchString(tenant) || tenant != own && tryLock == nil {
 			continue
 		}
-		if tenant != own {
-			lock, err := tryBuildLock(buildDir, tenant)
-			if err != nil {
-				return swept, err
-			}
-			if lock == nil {
-				continue
-			}
-			defer lock.Close()
+		remove := func() error { return removeContainer(ctx, engine, name) }
+		done := true
+		if tenant == own {
+			err = remove()
+		} else {
+			done, err = tryLock.do(tenant, remove)
 		}
-		if err := removeContainer(ctx, engine, name); err != nil {
+		if err != nil {
 			return swept, err
 		}
-		swept = append(swept, name)
+		if done {
+			swept = append(swept, name)
+		}
 	}
 	return swept, nil
 }
 
-// lockPath is the file whose lock a tenant's build holds.
-func lockPath(buildDir, tenant string) string { return filepath.Join(buildDir, tenant+".lock") }
-
-// tryBuildLock returns nil where a build of the tenant runs.
-func tryBuildLock(buildDir, tenant string) (*os.File, error) {
-	if err := os.MkdirAll(buildDir, 0o700); err != nil {
-		return nil, err
+// do does act where no build of the tenant runs, and says whether it did.
+func (try TryLock) do(tenant string, act func() error) (bool, error) {
+	release, ok, err := try(tenant)
+	if err != nil || !ok {
+		return false, err
 	}
-	f, err := os.OpenFile(lockPath(buildDir, tenant), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		return f, nil
-	}
-	f.Close()
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, nil
-	}
-	return nil, err
+	defer release()
+	return true, act()
 }

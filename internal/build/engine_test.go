@@ -253,7 +253,7 @@ func wantError(t *testing.T, req build.Request, kind error, words ...string) {
 	if len(after) != len(before) {
 		t.Errorf("a failed build left images: %v", after)
 	}
-	if _, err := os.Lstat(filepath.Join(req.BuildDir, req.Tenant)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(filepath.Join(req.BuildDir, req.Tenant, "out")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a failed build left its folder: %v", err)
 	}
 }
@@ -281,31 +281,31 @@ func TestNames(t *testing.T) {
 	wantError(t, req, build.ErrInput, `no guest for tenant "beta" or profile "python"`, "its profiles are acme, baseline, minimal")
 }
 
+// Builds of different tenants run side by side: neither ends before both build.
 func TestTwoBuildsAtOnce(t *testing.T) {
 	engine := enginetest.Docker(t)
-	slow := strings.Replace(flakeBody, `copy "kernel"`, `run "kernel" "$bb sleep 2; $bb cp $src/kernel $out"`, 1)
+	slow := strings.Replace(flakeBody, `copy "kernel"`, `run "kernel" "echo asleep; $bb sleep 2; $bb cp $src/kernel $out"`, 1)
 	req := newRequest(t, engine, writeGuest(t, slow))
-	var wg sync.WaitGroup
-	var waited sync.Once
-	queued := false
-	for _, tenant := range []string{"acme", "acme", "beta"} {
+	var wg, asleep sync.WaitGroup
+	asleep.Add(2)
+	for _, tenant := range []string{"acme", "beta"} {
 		req := req
 		req.Tenant, req.LogPath = tenant, filepath.Join(t.TempDir(), "log")
 		wg.Go(func() {
+			var here sync.Once
 			_, _, err := build.Build(t.Context(), req, func(e build.Event) {
-				if strings.Contains(e.Text, "waiting for another build of acme") {
-					waited.Do(func() { queued = true })
+				if e.Text == "asleep" {
+					here.Do(asleep.Done) // the build's output, and so its end, waits for the other's
+					asleep.Wait()
 				}
 			})
+			here.Do(asleep.Done) // one that failed early keeps nobody waiting
 			if err != nil {
 				t.Error(explain(err))
 			}
 		})
 	}
 	wg.Wait()
-	if !queued {
-		t.Error("the second build of acme did not wait for the first")
-	}
 }
 
 func TestCancel(t *testing.T) {
@@ -411,19 +411,19 @@ func TestGCOfStores(t *testing.T) {
 			req := newRequest(t, engine, writeGuest(t, flakeBody))
 			m, _ := mustBuild(t, req)
 			gc := build.GCRequest{SrcDir: req.SrcDir, BuildDir: req.BuildDir, ImagesDir: req.ImagesDir, Scope: req.Scope,
-				Images: []string{m.Image}, Snapshots: []string{m.Source.Snapshot}, Tenants: []string{"acme"}}
-			if items, err := build.GC(t.Context(), &engine, gc); err != nil || len(items) != 0 {
+				Images: []string{m.Image}, Snapshots: []string{m.Source.Snapshot}, Tenants: []build.StoreUse{{Tenant: "acme", Instance: req.Instance, ImageID: m.Builder.ImageID}}}
+			if items, err := build.GC(t.Context(), []build.Engine{engine}, gc); err != nil || len(items) != 0 {
 				t.Errorf("what is in use went: %+v, %v", items, err)
 			}
 			gc.Tenants = nil
 			for _, dry := range []bool{true, false} {
 				gc.DryRun = dry
-				items, err := build.GC(t.Context(), &engine, gc)
-				if err != nil || len(items) != 1 || items[0].Kind != "volume" || items[0].Bytes < 1<<20 {
+				items, err := build.GC(t.Context(), []build.Engine{engine}, gc)
+				if err != nil || len(items) != 2 || items[0].Kind != "volume" || items[0].Bytes < 1<<20 || items[1].Kind != "build" {
 					t.Errorf("dry run %v: items = %+v, %v", dry, items, err)
 				}
 			}
-			if items, err := build.GC(t.Context(), &engine, gc); err != nil || len(items) != 0 {
+			if items, err := build.GC(t.Context(), []build.Engine{engine}, gc); err != nil || len(items) != 0 {
 				t.Errorf("the second time: %+v, %v", items, err)
 			}
 		})
@@ -454,18 +454,8 @@ func TestSweep(t *testing.T) {
 			gone, own := leave(req.Scope, "gone"), leave(req.Scope, "acme")
 			leave(req.Scope, "busy")
 			leave(req.Scope+"x", "gone")
-			if err := os.MkdirAll(req.BuildDir, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			busy, err := os.Create(filepath.Join(req.BuildDir, "busy.lock"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer busy.Close()
-			if err := syscall.Flock(int(busy.Fd()), syscall.LOCK_EX); err != nil {
-				t.Fatal(err)
-			}
-			swept, err := build.SweepContainers(t.Context(), engine, req.Scope, req.BuildDir)
+			tryLock := func(tenant string) (func(), bool, error) { return func() {}, tenant != "busy", nil }
+			swept, err := build.SweepContainers(t.Context(), engine, req.Scope, tryLock)
 			slices.Sort(swept)
 			if want := []string{own, gone}; err != nil || !slices.Equal(swept, want) {
 				t.Errorf("swept %q, %v, want %q", swept, err, want)

@@ -45,25 +45,18 @@ nix copy --to "file:///substitutes?compression=zstd&secret-key=/tmp/key" "$@"`
 // ExportRequest says whose outputs to export.
 type ExportRequest struct {
 	Manifest    Manifest // of a build that is trusted
+	Instance    string   // as in the build's request
 	Engine      Engine
 	Scope       string
-	BuildDir    string // holds the tenant's build lock
 	Substitutes string // the folder
 	SecretKey   string // as NewStoreKey made it
 	Limits      Limits
 }
 
 // ExportStore adds the outputs of a trusted build, with all that they refer
-// to, to the folder of signed store paths.
+// to, to the folder of signed store paths. The caller holds the lock of the
+// tenant's builds.
 func ExportStore(ctx context.Context, req ExportRequest) error {
-	if err := os.MkdirAll(req.BuildDir, 0o700); err != nil {
-		return fmt.Errorf("cannot export store paths: %w", err)
-	}
-	lock, err := lockFile(ctx, lockPath(req.BuildDir, req.Manifest.Tenant), nil)
-	if err != nil {
-		return fmt.Errorf("cannot export store paths: %w", err)
-	}
-	defer lock.Close()
 	if err := os.MkdirAll(req.Substitutes, 0o755); err != nil {
 		return fmt.Errorf("cannot export store paths: %w", err)
 	}
@@ -73,7 +66,7 @@ func ExportStore(ctx context.Context, req ExportRequest) error {
 		}
 	}
 	log := newNixLog(nil, io.Discard, time.Now())
-	err = engineRun{req.Engine, exportContainer(req), log}.feed(ctx, strings.NewReader(req.SecretKey))
+	err := engineRun{req.Engine, exportContainer(req), log}.feed(ctx, strings.NewReader(req.SecretKey))
 	if err != nil {
 		return &Error{Kind: ErrBuild, Msg: "cannot export store paths of " + req.Manifest.Tenant, Err: withoutArgv(err), Log: log.lastWords(),
 			Hint: "they are in the tenant's store only until it is collected or made afresh: build again"}
@@ -90,7 +83,7 @@ func exportContainer(req ExportRequest) container {
 		image:  req.Engine.imageName(Image{Ref: m.Builder.Image, ID: m.Builder.ImageID}),
 		user:   buildUID,
 		mounts: []mount{
-			{source: volumeName(req.Scope, m.Tenant, m.Builder.ImageID), target: "/nix", volume: true},
+			{source: storeVolume{m.Tenant, req.Instance, m.Builder.ImageID}.name(req.Scope), target: "/nix", volume: true},
 			{source: filepath.Clean(req.Substitutes), target: substitutesDir},
 		},
 		env: [][2]string{

@@ -1,7 +1,6 @@
 package build
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -189,43 +187,6 @@ func diskUsage(path string) (int64, error) {
 		return nil
 	})
 	return total, err
-}
-
-// lockFile takes an exclusive lock that its file keeps for good: it is never
-// unlinked. busy is called once where somebody else has it.
-func lockFile(ctx context.Context, path string, busy func()) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		if busy != nil {
-			busy()
-		}
-		err = waitLock(ctx, f)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// waitLock polls, because a blocking flock could not be cancelled.
-func waitLock(ctx context.Context, f *os.File) error {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-		if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
-			return err
-		}
-	}
 }
 
 // readBounded reads a regular file of at most max bytes that somebody else,

@@ -7,25 +7,32 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // GCRequest says what is still in use. Whatever else the folders and the
-// engine hold of this root goes.
+// engines hold of this root goes. The caller holds the locks of the builds of
+// all Tenants.
 type GCRequest struct {
 	SrcDir, BuildDir, ImagesDir string
 	Scope                       string
 
 	Images    []string // image hashes that tenants are linked to
 	Snapshots []string // snapshot hashes that tenants' manifests name
-	Tenants   []string // ids: their build folders and stores stay
-	// Stores maps a tenant to the id of the builder image that filled its
-	// current store; older stores go. A tenant without one keeps all.
-	Stores map[string]string
+	Tenants   []StoreUse
+	TryLock   TryLock // of builds of tenants that are gone
 
 	DryRun bool // say what would go, remove nothing
+}
+
+// StoreUse says which store of a tenant is in use. Its build folder stays, too.
+type StoreUse struct {
+	Tenant   string
+	Instance string // this life of the tenant; stores of earlier ones go
+	ImageID  string // the builder image that filled its store; "" keeps all of this life
 }
 
 // GCItem is one thing that was, or would be, removed.
@@ -36,18 +43,19 @@ type GCItem struct {
 }
 
 // GC removes images, snapshots, build folders and Nix stores that nothing
-// uses. What a running build holds stays, too. engine may be nil: volumes are
-// left alone then.
-func GC(ctx context.Context, engine *Engine, req GCRequest) ([]GCItem, error) {
+// uses. What a running build holds stays, too, and so does what is in other
+// engines than those given.
+func GC(ctx context.Context, engines []Engine, req GCRequest) ([]GCItem, error) {
 	g := &collector{req: req}
 	err := errors.Join(
 		g.folders(req.ImagesDir, "image", set(req.Images)),
 		g.folders(req.SrcDir, "snapshot", set(req.Snapshots)),
-		g.builds(),
 	)
-	if engine != nil {
-		err = errors.Join(err, g.volumes(ctx, *engine))
+	for _, engine := range engines {
+		err = errors.Join(err, g.volumes(ctx, engine))
 	}
+	// Last, because they say where volumes are.
+	err = errors.Join(err, g.builds(engines))
 	if err != nil {
 		err = fmt.Errorf("cannot collect garbage: %w", err)
 	}
@@ -122,9 +130,19 @@ func (g *collector) remove(kind, path string) error {
 	return nil
 }
 
-// builds removes the build folders of tenants that are gone. A tenant's lock
-// file stays: locks are never unlinked.
-func (g *collector) builds() error {
+// tenant says how a tenant's stores are used; ok is false where it is gone.
+func (g *collector) tenant(id string) (StoreUse, bool) {
+	for _, t := range g.req.Tenants {
+		if t.Tenant == id {
+			return t, true
+		}
+	}
+	return StoreUse{}, false
+}
+
+// builds removes the build folders of tenants that are gone, unless they name
+// an engine that could not be asked.
+func (g *collector) builds(engines []Engine) error {
 	list, err := os.ReadDir(g.req.BuildDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -132,47 +150,76 @@ func (g *collector) builds() error {
 	if err != nil {
 		return err
 	}
-	keep := set(g.req.Tenants)
 	for _, d := range list {
-		if keep[d.Name()] || !d.IsDir() {
+		if _, used := g.tenant(d.Name()); used || !d.IsDir() || !labelPattern.MatchString(d.Name()) {
 			continue
 		}
-		lock, err := tryBuildLock(g.req.BuildDir, d.Name())
+		marked, err := EnginesUsed(g.req.BuildDir, d.Name())
 		if err != nil {
 			return err
 		}
-		if lock == nil {
+		if slices.ContainsFunc(marked, func(name string) bool { return !has(engines, name) }) {
 			continue
 		}
-		err = g.remove("build", filepath.Join(g.req.BuildDir, d.Name()))
-		lock.Close()
-		if err != nil {
+		if err := g.free(d.Name(), func() error { return g.remove("build", filepath.Join(g.req.BuildDir, d.Name())) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// volumes removes the stores of tenants that are gone or that use another
-// builder image now.
+func has(engines []Engine, name string) bool {
+	return slices.ContainsFunc(engines, func(e Engine) bool { return e.Name == name })
+}
+
+// free does act unless a build of the tenant runs. The caller of GC holds the
+// locks of tenants that exist.
+func (g *collector) free(tenant string, act func() error) error {
+	if _, used := g.tenant(tenant); used || g.req.TryLock == nil {
+		return act()
+	}
+	_, err := g.req.TryLock.do(tenant, act)
+	return err
+}
+
+// volumes removes the stores of tenants that are gone, of earlier lives, and
+// of builder images that are no longer used.
 func (g *collector) volumes(ctx context.Context, engine Engine) error {
-	out, err := engine.output(ctx, volumeListArgs(g.req.Scope)...)
+	names, err := engine.stores(ctx, g.req.Scope)
 	if err != nil {
 		return err
 	}
-	for _, name := range strings.Fields(out) {
-		if g.volumeInUse(name) {
+	for _, name := range names {
+		v, ok := parseStore(g.req.Scope, name)
+		if ok && g.inUse(v) {
 			continue
 		}
-		item := GCItem{Kind: "volume", Name: name, Bytes: engine.volumeSize(ctx, name)}
-		if !g.req.DryRun {
-			if _, err := engine.output(ctx, volumeRemoveArgs(name)...); err != nil {
-				continue // a container uses it; the next collection finds it again
-			}
+		if !ok || !labelPattern.MatchString(v.tenant) { // nobody builds in it
+			g.removeVolume(ctx, engine, name)
+			continue
 		}
-		g.items = append(g.items, item)
+		if err := g.free(v.tenant, func() error { g.removeVolume(ctx, engine, name); return nil }); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func (g *collector) inUse(v storeVolume) bool {
+	use, ok := g.tenant(v.tenant)
+	return ok && use.Instance == v.instance && (use.ImageID == "" || shortID(use.ImageID) == v.image)
+}
+
+// removeVolume leaves alone what a container uses: the next collection finds
+// it again.
+func (g *collector) removeVolume(ctx context.Context, engine Engine, name string) {
+	item := GCItem{Kind: "volume", Name: name, Bytes: engine.volumeSize(ctx, name)}
+	if !g.req.DryRun {
+		if _, err := engine.output(ctx, volumeRemoveArgs(name)...); err != nil {
+			return
+		}
+	}
+	g.items = append(g.items, item)
 }
 
 // volumeSize looks where the engine says that the volume is; -1 is unknown,
@@ -190,17 +237,4 @@ func (e Engine) volumeSize(ctx context.Context, name string) int64 {
 		return -1
 	}
 	return size
-}
-
-func (g *collector) volumeInUse(name string) bool {
-	for _, t := range g.req.Tenants {
-		prefix := volumeName(g.req.Scope, t, "")
-		id, ok := strings.CutPrefix(name, prefix)
-		if !ok || strings.Contains(id, "-") {
-			continue // another tenant, whose id begins like this one's
-		}
-		current, known := g.req.Stores[t]
-		return !known || id == shortID(current)
-	}
-	return false
 }

@@ -124,7 +124,7 @@ func newRequest(t testing.TB, engine build.Engine, flake string) build.Request {
 	root := t.TempDir()
 	scope := "test" + strings.ToLower(filepath.Base(filepath.Dir(root))[len("TestX"):])
 	req := build.Request{
-		Tenant: "acme", Profile: "minimal", FlakeRef: flake, System: "x86_64-linux",
+		Tenant: "acme", Instance: "0123456789abcdef", Profile: "minimal", FlakeRef: flake, System: "x86_64-linux",
 		Engine: engine.Name, Image: enginetest.Builder(t, engine),
 		SrcDir: filepath.Join(root, "src"), BuildDir: filepath.Join(root, "build"), ImagesDir: filepath.Join(root, "images"),
 		LogPath: filepath.Join(root, "build.log"),
@@ -132,7 +132,7 @@ func newRequest(t testing.TB, engine build.Engine, flake string) build.Request {
 		Limits: build.Limits{MemMiB: 1024, CPUs: 2, Pids: 256},
 	}
 	t.Cleanup(func() {
-		_, err := build.GC(context.Background(), &engine, build.GCRequest{
+		_, err := build.GC(context.Background(), []build.Engine{engine}, build.GCRequest{
 			SrcDir: req.SrcDir, BuildDir: req.BuildDir, ImagesDir: req.ImagesDir, Scope: req.Scope})
 		if err != nil {
 			t.Error(err)

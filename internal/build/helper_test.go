@@ -14,10 +14,10 @@ import (
 // encodeRequest hands a request to a child process.
 func encodeRequest(t testing.TB, req build.Request) string {
 	t.Helper()
-	req.Commit, req.CheckBaseConfig = nil, nil
+	req.Commit, req.CheckBaseConfig, req.TryLock = nil, nil, nil
 	data, err := json.Marshal(struct {
 		build.Request
-		Commit, CheckBaseConfig *struct{} `json:",omitempty"`
+		Commit, CheckBaseConfig, TryLock *struct{} `json:",omitempty"`
 	}{Request: req})
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +34,7 @@ func TestHelperBuild(t *testing.T) {
 	}
 	var req struct {
 		build.Request
-		Commit, CheckBaseConfig *struct{}
+		Commit, CheckBaseConfig, TryLock *struct{}
 	}
 	if err := json.Unmarshal([]byte(text), &req); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ package build_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -122,6 +123,53 @@ func TestTampering(t *testing.T) {
 	}
 }
 
+// A tenant may get the id of an earlier one that was somebody else's. It never
+// sees that one's store, and its first build removes it.
+func TestNewLife(t *testing.T) {
+	for name, start := range engines {
+		t.Run(name, func(t *testing.T) {
+			engine := start(t)
+			req := newRequest(t, engine, writeGuest(t, flakeBody))
+			want, _ := mustBuild(t, req)
+			former := stores(t, engine, req.Scope)
+			if len(former) != 1 || !strings.Contains(former[0], req.Instance) {
+				t.Fatalf("stores = %q", former)
+			}
+			// What the former left in its store must not be taken for the result.
+			out, err := exec.Command(engine.Path, "run", "--rm", "--network=none", "--volume="+former[0]+":/nix", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", req.Image,
+				"sh", "-euc", "for f in /nix/store/*-kernel; do chmod u+w $f; echo evil >$f; done").CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			req.Instance = "fedcba9876543210"
+			m, _ := mustBuild(t, req)
+			if m.Image != want.Image || !strings.Contains(readFile(t, req.LogPath), "building '/nix/store/") {
+				t.Errorf("image = %s, want %s, built anew:\n%s", m.Image, want.Image, readFile(t, req.LogPath))
+			}
+			now := stores(t, engine, req.Scope)
+			if len(now) != 1 || !strings.Contains(now[0], req.Instance) {
+				t.Errorf("stores = %q, want the new tenant's only", now)
+			}
+			// What a destroyed tenant leaves is nothing at all.
+			if err := build.RemoveStores(t.Context(), engine, req.Scope, req.Tenant); err != nil {
+				t.Fatal(err)
+			}
+			if left := stores(t, engine, req.Scope); len(left) != 0 {
+				t.Errorf("stores = %q", left)
+			}
+		})
+	}
+}
+
+func stores(t *testing.T, engine build.Engine, scope string) []string {
+	t.Helper()
+	out, err := exec.Command(engine.Path, "volume", "ls", "--quiet", "--filter", "label=mvm.scope="+scope).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return strings.Fields(string(out))
+}
+
 // The builders of one tenant share a user. One that changes another's output
 // behind Nix's back is found out, so that NAR hashes in a manifest are true.
 func TestTamperingWithOwnOutputs(t *testing.T) {
@@ -176,7 +224,7 @@ func TestSubstitutes(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := build.ExportStore(t.Context(), build.ExportRequest{
-				Manifest: m, Engine: engine, Scope: trusted.Scope, BuildDir: trusted.BuildDir, Substitutes: dir, SecretKey: secret}); err != nil {
+				Manifest: m, Instance: trusted.Instance, Engine: engine, Scope: trusted.Scope, Substitutes: dir, SecretKey: secret}); err != nil {
 				t.Fatal(explain(err))
 			}
 

@@ -177,15 +177,11 @@ func TestGC(t *testing.T) {
 	for _, dir := range []string{"gone", "acme", "busy"} {
 		addFiles(t, builds, map[string]string{dir + "/out/x": "x"})
 	}
-	busy, err := tryBuildLock(builds, "busy")
-	if err != nil || busy == nil {
-		t.Fatal(busy, err)
-	}
-	defer busy.Close()
 	addFiles(t, images, map[string]string{tempPrefix + "killed/kernel": "half"})
 	req := GCRequest{
 		SrcDir: src, BuildDir: builds, ImagesDir: images,
-		Images: []string{m.Image}, Snapshots: []string{used.Hash}, Tenants: []string{"acme"}, DryRun: true,
+		Images: []string{m.Image}, Snapshots: []string{used.Hash}, Tenants: []StoreUse{{Tenant: "acme"}}, DryRun: true,
+		TryLock: func(tenant string) (func(), bool, error) { return func() {}, tenant != "busy", nil },
 	}
 	want := "leftover killed, snapshot " + unused.Hash + ", build gone"
 	for range 2 {

@@ -59,16 +59,12 @@ func (h *Host) GC(ctx context.Context, dryRun bool) ([]build.GCItem, error) {
 		return nil, err
 	}
 	req.DryRun = dryRun
-	var engine *build.Engine
-	switch e, err := h.Engine(ctx, ""); {
-	case err == nil:
-		engine = &e
-	case errors.Is(err, build.ErrHost):
-		h.Say("  no container engine answers: Nix stores are left alone")
-	default:
+	engines, err := h.enginesInUse(ctx)
+	if err != nil {
 		return nil, err
 	}
-	items, err := build.GC(ctx, engine, req)
+	req.TryLock = h.tryBuildLock(ctx)
+	items, err := build.GC(ctx, engines, req)
 	if len(items) == 0 || dryRun {
 		return items, err
 	}
@@ -80,9 +76,14 @@ func (h *Host) GC(ctx context.Context, dryRun bool) ([]build.GCItem, error) {
 func (h *Host) inUse(ids []string) (build.GCRequest, error) {
 	req := build.GCRequest{
 		SrcDir: h.Store.SnapshotsDir(), BuildDir: h.Store.BuildsDir(), ImagesDir: h.Store.ImagesDir(),
-		Scope: h.Store.Scope, Tenants: ids, Stores: map[string]string{},
+		Scope: h.Store.Scope,
 	}
 	for _, id := range ids {
+		state, err := h.Store.LoadState(id)
+		if err != nil {
+			return req, err
+		}
+		req.Tenants = append(req.Tenants, build.StoreUse{Tenant: id, Instance: state.Instance})
 		m, err := h.Manifest(id)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -91,7 +92,7 @@ func (h *Host) inUse(ids []string) (build.GCRequest, error) {
 			return req, err
 		}
 		req.Images = append(req.Images, m.Image)
-		req.Stores[id] = m.Builder.ImageID
+		req.Tenants[len(req.Tenants)-1].ImageID = m.Builder.ImageID
 		if m.Source.Snapshot != "" {
 			req.Snapshots = append(req.Snapshots, m.Source.Snapshot)
 		}

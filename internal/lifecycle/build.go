@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/auser/mvm/internal/atomicfile"
@@ -33,16 +34,16 @@ func (h *Host) Build(ctx context.Context, id string, o BuildOptions) (build.Mani
 	if err := h.exists(id); err != nil {
 		return build.Manifest{}, build.Result{}, err
 	}
-	queue, err := h.Store.LockBuild(ctx, id, h.BuildWait)
+	lock, err := h.queue(ctx, id, o.Progress)
 	if err != nil {
 		return build.Manifest{}, build.Result{}, err
 	}
-	defer queue.Unlock()
+	defer lock.Unlock()
 	spec, err := h.Store.LoadSpec(id)
 	if err != nil {
 		return build.Manifest{}, build.Result{}, err
 	}
-	req, err := h.buildRequest(spec, o)
+	req, err := h.buildRequest(ctx, spec, o)
 	if err != nil {
 		return build.Manifest{}, build.Result{}, err
 	}
@@ -54,7 +55,50 @@ func (h *Host) Build(ctx context.Context, id string, o BuildOptions) (build.Mani
 	return manifest, result, h.record(id, "build", buildDetail(spec, manifest), err)
 }
 
-func (h *Host) buildRequest(spec tenant.Spec, o BuildOptions) (build.Request, error) {
+// queue waits for the tenant's other builds, and says so.
+func (h *Host) queue(ctx context.Context, id string, progress build.Progress) (*store.Lock, error) {
+	lock, err := h.Store.LockBuild(ctx, id, 0)
+	var busy *store.BusyError
+	if !errors.As(err, &busy) {
+		return lock, err
+	}
+	if progress != nil {
+		progress(build.Event{Phase: build.PhaseSnapshot, Kind: build.Step, Text: "waiting: " + busy.Error()})
+	}
+	return h.Store.LockBuild(ctx, id, h.BuildWait)
+}
+
+// tryBuildLock is how building tells what others build from what killed
+// builds left.
+func (h *Host) tryBuildLock(ctx context.Context) build.TryLock {
+	return func(id string) (func(), bool, error) {
+		lock, err := h.Store.LockBuild(ctx, id, 0)
+		var busy *store.BusyError
+		if errors.As(err, &busy) {
+			return nil, false, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		return lock.Unlock, true, nil
+	}
+}
+
+// instance tells this life of the tenant from others of the same id. One that
+// was created before there were instances gets its own now.
+func (h *Host) instance(id string) (string, error) {
+	state, err := h.Store.LoadState(id)
+	if err != nil || state.Instance != "" {
+		return state.Instance, err
+	}
+	instance := tenant.NewInstance()
+	return instance, h.Store.UpdateState(id, func(s *tenant.State) error {
+		s.Instance = instance
+		return nil
+	})
+}
+
+func (h *Host) buildRequest(ctx context.Context, spec tenant.Spec, o BuildOptions) (build.Request, error) {
 	t := h.Store.Tenant(spec.TenantID)
 	engine := o.Engine
 	if engine == "" {
@@ -68,8 +112,12 @@ func (h *Host) buildRequest(spec tenant.Spec, o BuildOptions) (build.Request, er
 	if err != nil {
 		return build.Request{}, err
 	}
+	instance, err := h.instance(spec.TenantID)
+	if err != nil {
+		return build.Request{}, err
+	}
 	return build.Request{
-		Tenant: spec.TenantID, FlakeRef: spec.FlakeRef, Profile: spec.Profile,
+		Tenant: spec.TenantID, Instance: instance, TryLock: h.tryBuildLock(ctx), FlakeRef: spec.FlakeRef, Profile: spec.Profile,
 		Engine: engine, Image: image,
 		SrcDir: h.Store.SnapshotsDir(), BuildDir: h.Store.BuildsDir(), ImagesDir: h.Store.ImagesDir(),
 		CacheDir: h.Config.Build.Cache, Scope: h.Store.Scope,
@@ -169,22 +217,69 @@ func buildDetail(spec tenant.Spec, m build.Manifest) map[string]any {
 	return detail
 }
 
-// removeBuildLeftovers takes away what building left for this tenant: its
-// container, if mvm was killed, and its build folder. Its Nix store stays, as
-// a cache for a tenant of the same id, until gc.
-func (h *Host) removeBuildLeftovers(ctx context.Context, id string) error {
-	dir := h.Store.BuildDir(id)
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil // nothing was ever built
-	}
-	engine, err := h.Engine(ctx, "")
+// removeBuilds takes away what building left for this tenant: its Nix store,
+// the container, if mvm was killed, and the build folder. Where an engine does
+// not answer the folder stays, and says so to gc and reconcile.
+func (h *Host) removeBuilds(ctx context.Context, id string) error {
+	names, err := build.EnginesUsed(h.Store.BuildsDir(), id)
 	if err != nil {
-		h.Say("  not looking for build containers: %v", err)
-	} else if _, err := build.SweepContainers(ctx, engine, h.Store.Scope, h.Store.BuildsDir()); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	for _, name := range names {
+		engine, err := build.Detect(ctx, name)
+		if errors.Is(err, build.ErrHost) {
+			h.Say("  its Nix store stays until the next gc or reconcile: %v", err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := build.RemoveStores(ctx, engine, h.Store.Scope, id); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(h.Store.BuildDir(id)); err != nil {
 		return fmt.Errorf("cannot remove the build folder: %w", err)
 	}
 	return nil
+}
+
+// enginesInUse are the engine that builds use now and those that builds have
+// used, as far as they answer.
+func (h *Host) enginesInUse(ctx context.Context) ([]build.Engine, error) {
+	dirs, err := os.ReadDir(h.Store.BuildsDir())
+	if err != nil {
+		return nil, fmt.Errorf("cannot list build folders: %w", err)
+	}
+	names := []string{h.Config.Build.Engine}
+	for _, d := range dirs {
+		if !d.IsDir() {
+			continue
+		}
+		used, err := build.EnginesUsed(h.Store.BuildsDir(), d.Name())
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, used...)
+	}
+	var engines []build.Engine
+	asked := map[string]bool{}
+	for _, name := range names {
+		if asked[name] {
+			continue
+		}
+		asked[name] = true
+		engine, err := build.Detect(ctx, name)
+		if errors.Is(err, build.ErrHost) {
+			h.Say("  Nix stores are left alone: %v", err)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(engines, func(e build.Engine) bool { return e.Name == engine.Name }) {
+			engines = append(engines, engine)
+		}
+	}
+	return engines, nil
 }

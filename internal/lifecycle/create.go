@@ -126,7 +126,7 @@ func (h *Host) create(ctx context.Context, spec tenant.Spec, o CreateOptions) (C
 		{"state", func(context.Context) error {
 			now := time.Now().UTC()
 			done.State = tenant.State{
-				SchemaVersion: tenant.SchemaVersion, Spec: spec, Net: at.net, UID: at.uid,
+				SchemaVersion: tenant.SchemaVersion, Instance: tenant.NewInstance(), Spec: spec, Net: at.net, UID: at.uid,
 				CreatedAt: now, Phase: tenant.Created, Since: now,
 			}
 			return h.Store.CreateState(id, done.State)

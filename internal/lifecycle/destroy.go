@@ -70,7 +70,7 @@ func (h *Host) destroy(ctx context.Context, id string, existed bool, o DestroyOp
 			}
 			return err
 		}},
-		{"build", func(ctx context.Context) error { return h.removeBuildLeftovers(ctx, id) }},
+		{"build", func(ctx context.Context) error { return h.removeBuilds(ctx, id) }},
 		{"folder", func(context.Context) error { return h.Store.Remove(id) }},
 		{"lease", func(ctx context.Context) error { return h.release(ctx, id) }},
 	})

@@ -73,7 +73,7 @@ func (h *Host) Reconcile(ctx context.Context, dryRun bool) ([]Act, error) {
 		{"sweep cgroups", r.cgroups},
 		{"sweep sockets", r.sockets},
 		{"release addresses", r.addresses},
-		{"sweep build containers", r.containers},
+		{"sweep builds", r.builds},
 		{"restore the network", r.network},
 		{"start what should run", r.starts},
 	} {
@@ -305,23 +305,46 @@ func (r *reconciler) addresses(ctx context.Context) error {
 	return nil
 }
 
-func (r *reconciler) containers(ctx context.Context) error {
+// builds sweeps the containers of killed builds, and what tenants that are gone
+// left in an engine that did not answer when they were destroyed.
+func (r *reconciler) builds(ctx context.Context) error {
 	dirs, err := os.ReadDir(r.Store.BuildsDir())
-	if err != nil || len(dirs) == 0 || r.dryRun {
+	if err != nil || len(dirs) == 0 {
 		return err
 	}
-	engine, err := r.Engine(ctx, "")
-	if errors.Is(err, build.ErrHost) {
-		return nil // without an engine there are no containers
+	tryLock := r.tryBuildLock(ctx)
+	for _, d := range dirs {
+		id := d.Name()
+		if tenant.CheckID(id) != nil || r.Store.Exists(id) {
+			continue
+		}
+		release, ok, err := tryLock(id)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		r.do(id, "remove its Nix store and build folder", func() error { return r.removeBuilds(ctx, id) })
+		release()
 	}
+	if r.dryRun {
+		return nil
+	}
+	engines, err := r.enginesInUse(ctx)
 	if err != nil {
 		return err
 	}
-	swept, err := build.SweepContainers(ctx, engine, r.Store.Scope, r.Store.BuildsDir())
-	for _, name := range swept {
-		r.acts = append(r.acts, Act{What: "removed the build container " + name})
+	for _, engine := range engines {
+		swept, err := build.SweepContainers(ctx, engine, r.Store.Scope, tryLock)
+		for _, name := range swept {
+			r.acts = append(r.acts, Act{What: "removed the build container " + name})
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // network restores the links and rules of what runs and removes all others.

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -25,6 +26,14 @@ func CheckID(id string) error {
 		return &InputError{Msg: fmt.Sprintf("%q is no tenant id", id), Hint: idHint}
 	}
 	return nil
+}
+
+// NewInstance is what tells one life of a tenant from another: 16 random
+// hexadecimal digits.
+func NewInstance() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
 }
 
 const idHint = "use 1 to 63 lower-case letters, digits and inner dashes, such as acme or team-7"

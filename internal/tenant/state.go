@@ -21,6 +21,7 @@ const (
 // observes first.
 type State struct {
 	SchemaVersion int       `json:"schema_version"`
+	Instance      string    `json:"instance_id,omitempty"` // random: tells this life of the tenant from earlier ones of the same id
 	Spec          Spec      `json:"spec"`
 	Net           Net       `json:"net"`
 	UID           int       `json:"uid"` // the VMM's uid and gid
