@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/auser/mvm/internal/devvm"
 	"github.com/auser/mvm/internal/lifecycle"
 )
 
@@ -27,6 +29,10 @@ which another command is at work are left to it.`,
 				return err
 			}
 			acts, err := h.Reconcile(cmd.Context(), dryRun)
+			if cmd.Context().Err() == nil {
+				dev, devErr := devvm.Reconcile(cmd.Context(), h, dryRun)
+				acts, err = append(acts, dev...), errors.Join(err, devErr)
+			}
 			if a.json {
 				if printErr := a.printJSON(orEmpty(acts)); printErr != nil {
 					return printErr

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +38,24 @@ type VM struct {
 }
 
 // Dir is its state directory below the tenants' one.
-func Dir(root string) string { return filepath.Join(root, "dev") }
+func Dir(root string) string { return store.DevRoot(root) }
+
+// Reconcile looks after the dev microVM, where there is one, as the tenants'
+// own reconcile does after them.
+func Reconcile(ctx context.Context, main *lifecycle.Host, dryRun bool) ([]lifecycle.Act, error) {
+	if _, err := os.Stat(Dir(main.Store.Root)); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	vm, err := Open(main, main.Say)
+	if err != nil {
+		return nil, err
+	}
+	acts, err := vm.host.Reconcile(ctx, dryRun)
+	for i := range acts {
+		acts[i].Tenant, acts[i].What = "", "dev microVM: "+acts[i].What
+	}
+	return acts, err
+}
 
 // Open takes over what the tenants' host is set up with: tier, VMM, engine and
 // builder image. say tells a person what is being done.
@@ -73,7 +89,7 @@ func Open(main *lifecycle.Host, say func(format string, args ...any)) (*VM, erro
 	if err != nil {
 		return nil, err
 	}
-	h.Say = say
+	h.Say, h.Parent = say, main
 	return &VM{host: h}, nil
 }
 

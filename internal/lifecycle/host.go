@@ -40,6 +40,9 @@ type Host struct {
 	Config config.Config
 	// Say tells a person what is being done. It must not block for long.
 	Say func(format string, args ...any)
+	// Parent is the tenants' host where this one is the dev microVM's own:
+	// their machines share what the hardware has to give.
+	Parent *Host
 	// Wait is how long to wait for another command on the same tenant.
 	Wait time.Duration
 	// BuildWait is how long a build waits for another one of the same tenant.

@@ -127,6 +127,15 @@ func (h *Host) settled(ctx context.Context, id string) (s Status, already bool, 
 // whoever finds it half started knows what was meant, and what it takes of the
 // host is taken.
 func (h *Host) wantRunning(ctx context.Context, id string, spec tenant.Spec) error {
+	// Always the tenants' before the dev microVM's: whoever counts holds the
+	// first, so that two starts do not both find the last free place.
+	if h.Parent != nil {
+		lock, err := h.Parent.Store.LockHost(ctx)
+		if err != nil {
+			return err
+		}
+		defer lock.Unlock()
+	}
 	lock, err := h.Store.LockHost(ctx)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/config"
+	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/vmm"
@@ -123,24 +124,22 @@ func (h *Host) checkTier(spec tenant.Spec) error {
 }
 
 // checkCapacity refuses what the host cannot hold beside what runs or is being
-// started. The caller holds the host lock, so that two starts do not both find
-// the last free place.
+// started, the dev microVM included. The caller holds the tenants' host lock.
 func (h *Host) checkCapacity(spec tenant.Spec) error {
-	var taken []vmm.Demand
-	ids, err := h.Store.ActiveIDs()
+	taken, err := h.taken(spec.TenantID)
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		s, err := h.Observe(id)
+	neighbour, err := h.neighbour()
+	if err != nil {
+		return err
+	}
+	if neighbour != nil {
+		more, err := neighbour.taken("")
 		if err != nil {
-			h.Say("  not counted: %v", err)
-			continue
+			return err
 		}
-		beingStarted := s.State.Wanted && (s.State.Phase == tenant.Created || s.State.Phase == tenant.Stopped)
-		if id != spec.TenantID && (live(s.Phase) || s.Running || beingStarted) {
-			taken = append(taken, h.demand(s.State.Spec))
-		}
+		taken = append(taken, more...)
 	}
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
@@ -160,6 +159,45 @@ func (h *Host) checkCapacity(spec tenant.Spec) error {
 		return &Error{Kind: ErrHost, Msg: err.Error(), Hint: "stop other tenants, or raise limits.cpu_overcommit or limits.memory_overcommit in " + h.Store.ConfigFile()}
 	}
 	return nil
+}
+
+// neighbour is the other host on the same hardware: the tenants' for the dev
+// microVM, the dev microVM's for the tenants; nil where there is none.
+func (h *Host) neighbour() (*Host, error) {
+	if h.Parent != nil {
+		return h.Parent, nil
+	}
+	dir := store.DevRoot(h.Store.Root)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	dev, err := Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot count the dev microVM: %w", err)
+	}
+	dev.Say = h.Say
+	return dev, nil
+}
+
+// taken is what the machines that run or are being started take, but for one.
+func (h *Host) taken(but string) ([]vmm.Demand, error) {
+	ids, err := h.Store.ActiveIDs()
+	if err != nil {
+		return nil, err
+	}
+	var taken []vmm.Demand
+	for _, id := range ids {
+		s, err := h.Observe(id)
+		if err != nil {
+			h.Say("  not counted: %v", err)
+			continue
+		}
+		beingStarted := s.State.Wanted && (s.State.Phase == tenant.Created || s.State.Phase == tenant.Stopped)
+		if id != but && (live(s.Phase) || s.Running || beingStarted) {
+			taken = append(taken, h.demand(s.State.Spec))
+		}
+	}
+	return taken, nil
 }
 
 func (h *Host) demand(spec tenant.Spec) vmm.Demand {

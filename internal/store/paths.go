@@ -22,6 +22,9 @@ func (s *Store) auditDir() string    { return filepath.Join(s.Root, "audit") }
 func (s *Store) locksDir() string    { return filepath.Join(s.Root, "locks") }
 func (s *Store) tenantsDir() string  { return filepath.Join(s.Root, "tenants") }
 
+// DevRoot is the dev microVM's own state directory below the tenants' one.
+func DevRoot(root string) string { return filepath.Join(root, "dev") }
+
 // BuilderDir holds the archive of a local builder image.
 func (s *Store) BuilderDir() string { return filepath.Join(s.Root, "builder") }
 
