@@ -10,8 +10,9 @@ import (
 	"golang.org/x/term"
 )
 
-// table prints columns that fit the terminal. Where they do not, the last one
-// is cut short; whatever is no terminal gets everything.
+// table prints columns that fit the terminal. Where they do not, the last one is
+// cut short, and lines that are still too long end at the terminal's edge;
+// whatever is no terminal gets everything.
 type table struct {
 	head  []string
 	rows  [][]string
@@ -32,6 +33,7 @@ func (t *table) print(w io.Writer, width int) error {
 	var b strings.Builder
 	for n, row := range all {
 		room := width
+		var line strings.Builder
 		for i, cell := range row {
 			last := i == len(row)-1
 			if last && width > 0 {
@@ -44,12 +46,17 @@ func (t *table) print(w io.Writer, width int) error {
 			if n > 0 && t.style != nil {
 				cell = t.style(i, cell)
 			}
-			b.WriteString(cell)
-			b.WriteString(strings.Repeat(" ", pad))
+			line.WriteString(cell)
+			line.WriteString(strings.Repeat(" ", pad))
 			room -= widths[i] + 2
 			if pad == 0 {
 				break
 			}
+		}
+		if text := line.String(); width > 0 {
+			b.WriteString(ansi.Truncate(text, width, "…"))
+		} else {
+			b.WriteString(text)
 		}
 		b.WriteByte('\n')
 	}

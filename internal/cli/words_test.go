@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
 func TestWords(t *testing.T) {
@@ -44,5 +46,22 @@ func TestTableFits(t *testing.T) {
 	b.Reset()
 	if err := tab.print(&b, 0); err != nil || !strings.Contains(b.String(), "4711, is gone") {
 		t.Errorf("without a terminal everything is printed, got:\n%s (%v)", b.String(), err)
+	}
+}
+
+// TestTableNeverWraps prints more columns than any terminal has room for.
+func TestTableNeverWraps(t *testing.T) {
+	tab := &table{head: []string{"TENANT", "STATE", "PROFILE", "ADDRESS", "REASON"}, style: func(_ int, text string) string { return "\x1b[31m" + text + "\x1b[0m" }}
+	tab.row("a-tenant-with-a-long-name", "running", "baseline", "10.50.0.10", "stopped on request")
+	for width := 1; width < 100; width++ {
+		var b strings.Builder
+		if err := tab.print(&b, width); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(b.String()) {
+			if got := ansi.StringWidth(strings.TrimSuffix(line, "\n")); got > width {
+				t.Errorf("%d wide where %d is: %q", got, width, line)
+			}
+		}
 	}
 }

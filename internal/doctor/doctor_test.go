@@ -86,3 +86,30 @@ func TestFix(t *testing.T) {
 		t.Errorf("a fix that fails: %+v", r)
 	}
 }
+
+func TestReplaceable(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "bin")
+	file := filepath.Join(dir, "firecracker")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		dir, file os.FileMode
+		owner     int
+		want      string
+	}{{0o755, 0o755, 0, ""}, {0o755, 0o775, 0, file}, {0o777, 0o755, 0, dir}, {0o755, 0o755, 1000, file}, {os.ModeSticky | 0o777, 0o755, 0, ""}} {
+		err := errors.Join(os.Chmod(dir, c.dir), os.Chown(file, c.owner, 0), os.Chmod(file, c.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := replaceable(file); got != c.want || err != nil {
+			t.Errorf("folder %v, file %v of %d: %q, %v, want %q", c.dir, c.file, c.owner, got, err, c.want)
+		}
+	}
+	if _, err := replaceable(file + "-none"); err == nil {
+		t.Error("a file that is not there is fine")
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/vmm"
+	"github.com/auser/mvm/internal/vmm/firecracker"
 )
 
 // host is a state directory and its settings, with the checks that concern
@@ -35,6 +36,7 @@ func needs(h *lifecycle.Host) []Check {
 		check{"KVM", d.kvm},
 		check{"tier", d.tier},
 		check{"VMM", d.vmm},
+		check{"VMM files", d.vmmFiles},
 		check{"programs", d.programs},
 		check{"TAP devices", d.tun},
 		check{"firewall", d.firewall},
@@ -167,6 +169,47 @@ func (h host) vmm(ctx context.Context) Finding {
 		return warning("take vmm.no_jailer out of "+h.Store.ConfigFile(), "%s %s, without its jailer", driver.Name(), version)
 	}
 	return ok("%s %s", driver.Name(), version)
+}
+
+// vmmFiles are what the jailer starts as root: who can replace one of them, or
+// a folder above, becomes root.
+func (h host) vmmFiles(context.Context) Finding {
+	driver, err := supervisor.Driver(h.Config)
+	fc, isFirecracker := driver.(*firecracker.Driver)
+	if err != nil || !isFirecracker {
+		return note("only looked at where guests run in Firecracker")
+	}
+	for _, path := range []string{fc.Binary, fc.Jailer} {
+		if path == "" {
+			continue // no jailer is wanted
+		}
+		weak, err := replaceable(path)
+		if err != nil {
+			return failure("make it readable for root", "%v", err)
+		}
+		if weak != "" {
+			return failure(fmt.Sprintf("chown root:root %s; chmod go-w %[1]s", weak), "%s may be changed by others than root", weak)
+		}
+	}
+	return ok("Firecracker and its jailer belong to root alone")
+}
+
+// replaceable is the file at path, or the first folder above it, that others
+// than root may replace; "" if there is none.
+func replaceable(path string) (string, error) {
+	for at := path; ; at = filepath.Dir(at) {
+		var st unix.Stat_t
+		if err := unix.Stat(at, &st); err != nil {
+			return "", fmt.Errorf("cannot look at %s: %w", at, err)
+		}
+		sticky := st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Mode&unix.S_ISVTX != 0
+		if st.Uid != 0 || st.Mode&0o022 != 0 && !sticky {
+			return at, nil
+		}
+		if at == filepath.Dir(at) {
+			return "", nil
+		}
+	}
 }
 
 func (h host) programs(context.Context) Finding {
