@@ -25,16 +25,16 @@ type Machine struct {
 	// Balloon is how many MiB a balloon takes from the guest at its start, as
 	// a number; "" is no balloon of mvm's. Also an empty one ("0") gives the
 	// memory that the guest frees back to the host.
-	Balloon     string `json:"balloon,omitempty"`
-	HugePages   bool   `json:"huge_pages,omitempty"` // 2 MiB pages, which the host has reserved
-	CPUTemplate string `json:"cpu_template,omitempty"`
+	Balloon     string `json:"balloon,omitzero"`
+	HugePages   bool   `json:"huge_pages,omitzero"` // 2 MiB pages, which the host has reserved
+	CPUTemplate string `json:"cpu_template,omitzero"`
 
-	DiskMiBPerSec   int `json:"disk_mib_per_sec,omitempty"`    // of each disk
-	DiskOpsPerSec   int `json:"disk_ops_per_sec,omitempty"`    // of each disk
-	NetRxMbit       int `json:"net_rx_mbit,omitempty"`         // to the guest, in 10^6 bits a second
-	NetTxMbit       int `json:"net_tx_mbit,omitempty"`         // from the guest
-	NetRxPktsPerSec int `json:"net_rx_pkts_per_sec,omitempty"` // to the guest
-	NetTxPktsPerSec int `json:"net_tx_pkts_per_sec,omitempty"` // from the guest
+	DiskMiBPerSec   int `json:"disk_mib_per_sec,omitzero"`    // of each disk
+	DiskOpsPerSec   int `json:"disk_ops_per_sec,omitzero"`    // of each disk
+	NetRxMbit       int `json:"net_rx_mbit,omitzero"`         // to the guest, in 10^6 bits a second
+	NetTxMbit       int `json:"net_tx_mbit,omitzero"`         // from the guest
+	NetRxPktsPerSec int `json:"net_rx_pkts_per_sec,omitzero"` // to the guest
+	NetTxPktsPerSec int `json:"net_tx_pkts_per_sec,omitzero"` // from the guest
 }
 
 // BalloonMiB is the size that the balloon begins with.

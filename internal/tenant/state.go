@@ -28,24 +28,24 @@ type State struct {
 	CreatedAt     time.Time `json:"created_at"`
 
 	Artifacts     Artifacts `json:"artifacts"`
-	FlakeLockHash string    `json:"flake_lock_hash,omitempty"`
+	FlakeLockHash string    `json:"flake_lock_hash,omitzero"`
 	NixStorePaths []string  `json:"nix_store_paths,omitempty"`
 	BuiltAt       time.Time `json:"built_at,omitzero"`
 
 	Running          bool      `json:"running"`
 	Phase            Phase     `json:"phase"`
-	Reason           string    `json:"reason,omitempty"` // why it is in this phase, for people
-	Since            time.Time `json:"since,omitzero"`   // of the phase
-	Wanted           bool      `json:"wanted"`           // run was asked for and stop was not
-	Tier             string    `json:"tier,omitempty"`
-	VMM              string    `json:"vmm,omitempty"` // name and version
-	FirecrackerPID   int       `json:"firecracker_pid,omitempty"`
-	FirecrackerStart uint64    `json:"firecracker_start,omitempty"` // start time in clock ticks since boot: a pid alone may be somebody else's
-	SupervisorPID    int       `json:"supervisor_pid,omitempty"`
-	SupervisorStart  uint64    `json:"supervisor_start,omitempty"`
-	BootID           string    `json:"boot_id,omitempty"` // of the host, when it was started
+	Reason           string    `json:"reason,omitzero"` // why it is in this phase, for people
+	Since            time.Time `json:"since,omitzero"`  // of the phase
+	Wanted           bool      `json:"wanted"`          // run was asked for and stop was not
+	Tier             string    `json:"tier,omitzero"`
+	VMM              string    `json:"vmm,omitzero"` // name and version
+	FirecrackerPID   int       `json:"firecracker_pid,omitzero"`
+	FirecrackerStart uint64    `json:"firecracker_start,omitzero"` // start time in clock ticks since boot: a pid alone may be somebody else's
+	SupervisorPID    int       `json:"supervisor_pid,omitzero"`
+	SupervisorStart  uint64    `json:"supervisor_start,omitzero"`
+	BootID           string    `json:"boot_id,omitzero"` // of the host, when it was started
 	LastStartedAt    time.Time `json:"last_started_at,omitzero"`
-	Restarts         int       `json:"restarts,omitempty"` // since the last run
+	Restarts         int       `json:"restarts,omitzero"` // since the last run
 
 	extra extraFields
 }
@@ -67,13 +67,13 @@ type Net struct {
 
 // Artifacts are the paths of what was built, and its identity.
 type Artifacts struct {
-	Image          string `json:"image,omitempty"` // sha256 over the artifacts' hashes
-	KernelPath     string `json:"kernel_path,omitempty"`
-	RootfsPath     string `json:"rootfs_path,omitempty"`
-	InitrdPath     string `json:"initrd_path,omitempty"`
-	FCBaseConfig   string `json:"fc_base_config_path,omitempty"`
-	ManifestPath   string `json:"manifest_path,omitempty"`
-	ManifestSHA256 string `json:"manifest_sha256,omitempty"`
+	Image          string `json:"image,omitzero"` // sha256 over the artifacts' hashes
+	KernelPath     string `json:"kernel_path,omitzero"`
+	RootfsPath     string `json:"rootfs_path,omitzero"`
+	InitrdPath     string `json:"initrd_path,omitzero"`
+	FCBaseConfig   string `json:"fc_base_config_path,omitzero"`
+	ManifestPath   string `json:"manifest_path,omitzero"`
+	ManifestSHA256 string `json:"manifest_sha256,omitzero"`
 }
 
 // Built says whether there is something to boot.
