@@ -94,7 +94,7 @@ func (m *meter) measure() ([]stats.Usage, error) {
 		}
 		for _, s := range all {
 			if s.Running {
-				list = append(list, s)
+				list = append(list, s.Status)
 			}
 		}
 	}

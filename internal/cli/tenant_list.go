@@ -15,8 +15,7 @@ import (
 
 // listed is one tenant of the list, as JSON.
 type listed struct {
-	lifecycle.Status
-	DiskBytes     int64   `json:"disk_bytes"`     // what the data volume takes on the host
+	lifecycle.Listed
 	UptimeSeconds float64 `json:"uptime_seconds"` // 0 unless it runs
 }
 
@@ -67,7 +66,7 @@ func (a *app) observeAll(h *lifecycle.Host, now time.Time) ([]listed, error) {
 	}
 	all := make([]listed, len(list))
 	for i, s := range list {
-		all[i] = listed{Status: s, DiskBytes: h.DiskBytes(s.ID)}
+		all[i] = listed{Listed: s}
 		if s.Running {
 			all[i].UptimeSeconds = now.Sub(s.State.LastStartedAt).Seconds()
 		}

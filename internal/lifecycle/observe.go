@@ -23,20 +23,27 @@ type Status struct {
 	supervised bool // in a phase that needs a supervisor: there is one
 }
 
+// Listed is one tenant of a list.
+type Listed struct {
+	Status
+	DiskBytes int64 `json:"disk_bytes"` // what the data volume takes on the host
+}
+
 // List observes every tenant, sorted by id. One that cannot be read is listed
 // with its error.
-func (h *Host) List() ([]Status, error) {
+func (h *Host) List() ([]Listed, error) {
 	ids, err := h.Store.IDs()
 	if err != nil {
 		return nil, err
 	}
-	list := make([]Status, len(ids))
-	for i, id := range ids {
-		list[i], err = h.Observe(id)
+	list := make([]Listed, len(ids))
+	parallel(len(ids), func(i int) {
+		status, err := h.Observe(ids[i])
 		if err != nil {
-			list[i] = Status{ID: id, Phase: tenant.Failed, Reason: "its state cannot be read", Error: err.Error()}
+			status = Status{ID: ids[i], Phase: tenant.Failed, Reason: "its state cannot be read", Error: err.Error()}
 		}
-	}
+		list[i] = Listed{status, h.DiskBytes(ids[i])}
+	})
 	return list, nil
 }
 

@@ -178,7 +178,7 @@ func (r *Reader) All() ([]Sample, error) {
 	}
 	samples := make([]Sample, len(list))
 	for i, s := range list {
-		samples[i] = r.Read(s)
+		samples[i] = r.Read(s.Status)
 	}
 	return samples, nil
 }

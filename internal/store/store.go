@@ -8,7 +8,6 @@ package store
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +15,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/go-json-experiment/json"
+	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/crash"
@@ -190,7 +192,7 @@ func (s *Store) load(id, path string, into any) error {
 	if err := tenant.CheckID(id); err != nil {
 		return err
 	}
-	data, err := os.ReadFile(path)
+	data, err := readWhole(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !s.Exists(id):
 		return fmt.Errorf("%w: %s", ErrNotFound, id)
@@ -203,6 +205,38 @@ func (s *Store) load(id, path string, into any) error {
 		return &DamagedError{path, err}
 	}
 	return nil
+}
+
+// readWhole is os.ReadFile with three system calls in place of seven: a list of
+// all tenants does little else. What it reads is replaced, never changed.
+func readWhole(path string) ([]byte, error) {
+	fd, err := ignoringEINTR(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	data := make([]byte, 0, 4096)
+	for {
+		room := data[len(data):cap(data)]
+		n, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, room) })
+		if err != nil {
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		}
+		data = data[:len(data)+n]
+		if n < len(room) {
+			return data, nil
+		}
+		data = slices.Grow(data, cap(data))
+	}
+}
+
+func ignoringEINTR(do func() (int, error)) (int, error) {
+	for {
+		n, err := do()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
 }
 
 // UpdateState changes the state under the tenant's state lock, which is held
