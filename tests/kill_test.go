@@ -66,6 +66,12 @@ type killEnv struct {
 
 func newKillEnv(t *testing.T) *killEnv {
 	t.Helper()
+	return newStandinEnv(t, "kill", "10.51.0.1/24")
+}
+
+// newStandinEnv is a state directory whose VMM is the stand-in.
+func newStandinEnv(t *testing.T, name, subnet string) *killEnv {
+	t.Helper()
 	cache, err := cacheDir()
 	if err != nil {
 		t.Fatal(err)
@@ -74,11 +80,11 @@ func newKillEnv(t *testing.T) *killEnv {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &killEnv{env: &env{repo: repo, cache: cache, root: filepath.Join(cache, "test", "kill"), bin: t.TempDir()}}
+	k := &killEnv{env: &env{repo: repo, cache: cache, root: filepath.Join(cache, "test", name), bin: t.TempDir()}}
 	k.goBuild(t, "mvm", "./cmd/mvm", "-tags", "crashpoints")
 	k.goBuild(t, "standin", "./tests/standin")
 	// Two roots on one host have subnets of their own.
-	k.prepareRoot(t, "10.51.0.1/24", fmt.Sprintf("\n[vmm]\nqemu = %q\n[limits]\nstop_timeout_sec = 1 # the stand-in does not answer on SSH\n", filepath.Join(k.bin, "standin")))
+	k.prepareRoot(t, subnet, fmt.Sprintf("\n[vmm]\nqemu = %q\n[limits]\ncpu_overcommit = 100\nmemory_overcommit = 100\nstop_timeout_sec = 1 # the stand-in does not answer on SSH\n", filepath.Join(k.bin, "standin")))
 	return k
 }
 
@@ -99,7 +105,12 @@ func (k *killEnv) buildTemplate(t *testing.T) {
 // link makes the built artifacts acme's, as a build would.
 func (k *killEnv) link(t *testing.T) {
 	t.Helper()
-	acme := filepath.Join(k.root, "tenants", "acme")
+	k.linkTenant(t, "acme")
+}
+
+func (k *killEnv) linkTenant(t *testing.T, id string) {
+	t.Helper()
+	acme := filepath.Join(k.root, "tenants", id)
 	if out, err := exec.Command("cp", "-a", "-T", filepath.Join(k.template, "artifacts"), filepath.Join(acme, "artifacts")).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

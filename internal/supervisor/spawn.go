@@ -72,7 +72,7 @@ func Spawn(ctx context.Context, s *store.Store, id string, lock *store.Lock, pro
 	defer r.Close()
 	cmd := exec.Command(self, Verb, "--root", s.Root, id)
 	cmd.Dir = "/"
-	cmd.Env = append(crash.Env(), "PATH="+os.Getenv("PATH"), "LANG=C.UTF-8")
+	cmd.Env = append(crash.Env(), "PATH="+os.Getenv("PATH"), "LANG=C.UTF-8", "GOGC=20", "GOMAXPROCS=2") // small rather than fast
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{lock.File(), w} // fdLock, fdProgress
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -161,6 +162,7 @@ func (s *supervisor) live(ctx context.Context, terminate <-chan os.Signal) error
 		e := ending{reason: fmt.Sprintf("it could not be started again: %v", err)}
 		if err == nil {
 			s.tell(Progress{Up: true})
+			debug.FreeOSMemory() // from here on there is next to nothing to do
 			req, stopping := s.attend(up.vm, terminate)
 			if stopping {
 				return s.stop(ctx, up.vm, req)

@@ -1,0 +1,156 @@
+package tests
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// inStorm is how many tenants there are at once.
+const inStorm = 50
+
+// TestStorm creates, runs, stops and destroys many tenants at once, each
+// command from a process of its own and given twice at the same time: both
+// must succeed. While all run, it measures what the supervisors take.
+func TestStorm(t *testing.T) {
+	k := newStandinEnv(t, "storm", "10.52.0.1/24")
+	k.buildTemplate(t)
+	before := k.files(t)
+	var ids []string
+	for i := range inStorm {
+		ids = append(ids, fmt.Sprintf("storm-%02d", i))
+	}
+	k.allAtOnce(t, ids, create)
+	for _, id := range ids {
+		k.linkTenant(t, id)
+	}
+	k.allAtOnce(t, ids, func(id string) []string { return []string{"tenant", "run", id, "--no-wait", "--wait", "5m"} })
+	k.wantAll(t, "running")
+	k.wantApart(t)
+	k.measure(t)
+	k.allAtOnce(t, ids, func(id string) []string { return []string{"tenant", "set", id, "--egress", "none", "--wait", "5m"} })
+	if said := k.mvm(t, "reconcile", "--dry-run"); !strings.Contains(said, "everything is as it should be") {
+		t.Errorf("reconcile would do: %s", said)
+	}
+	k.allAtOnce(t, ids, func(id string) []string { return []string{"tenant", "stop", id, "--timeout", "0", "--wait", "5m"} })
+	k.wantAll(t, "stopped")
+	k.allAtOnce(t, ids, func(id string) []string {
+		return []string{"tenant", "destroy", id, "--wipe-volumes", "--yes", "--wait", "5m"}
+	})
+	k.nothingLeft(t)
+	for path := range k.files(t) {
+		if !before[path] {
+			t.Errorf("left behind: %s", path)
+		}
+	}
+	for _, id := range ids {
+		k.mvm(t, "audit", "verify", id)
+	}
+}
+
+// allAtOnce gives every tenant the command twice, some dozens of processes at
+// a time.
+func (k *killEnv) allAtOnce(t *testing.T, ids []string, args func(id string) []string) {
+	t.Helper()
+	turns := make(chan bool, 30)
+	var all sync.WaitGroup
+	for _, id := range slices.Concat(ids, ids) {
+		turns <- true
+		all.Go(func() {
+			defer func() { <-turns }()
+			cmd := exec.Command(filepath.Join(k.bin, "mvm"), append([]string{"--root", k.root}, args(id)...)...)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("mvm %s: %v\n%s", strings.Join(args(id), " "), err, out)
+			}
+		})
+	}
+	all.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// tenants is what list says.
+func (k *killEnv) tenants(t *testing.T) []listed {
+	t.Helper()
+	var list []listed
+	if err := json.Unmarshal([]byte(k.mvm(t, "tenant", "list", "--json")), &list); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+type listed struct {
+	ID    string `json:"tenant_id"`
+	Phase string `json:"phase"`
+	State struct {
+		Net struct{ IP, MAC, TAP string } `json:"net"`
+		UID int                           `json:"uid"`
+		Sup int                           `json:"supervisor_pid"`
+	} `json:"state"`
+}
+
+func (k *killEnv) wantAll(t *testing.T, phase string) {
+	t.Helper()
+	list := k.tenants(t)
+	if len(list) != inStorm {
+		t.Errorf("%d tenants are listed, want %d", len(list), inStorm)
+	}
+	for _, l := range list {
+		if l.Phase != phase {
+			t.Errorf("%s is %s, want %s", l.ID, l.Phase, phase)
+		}
+	}
+}
+
+// wantApart fails if two tenants share what must be a tenant's own.
+func (k *killEnv) wantApart(t *testing.T) {
+	t.Helper()
+	taken := map[string]string{}
+	for _, l := range k.tenants(t) {
+		for _, own := range []string{l.State.Net.IP, l.State.Net.MAC, l.State.Net.TAP, fmt.Sprint("uid ", l.State.UID), fmt.Sprint("process ", l.State.Sup)} {
+			if other, ok := taken[own]; ok {
+				t.Errorf("%s and %s share %s", other, l.ID, own)
+			}
+			taken[own] = l.ID
+		}
+	}
+}
+
+// maxSupervisorPSS is what one supervisor may take of the host's memory, in
+// KiB, where many run.
+const maxSupervisorPSS = 5 << 10
+
+// measure prints what the supervisors take of the host's memory.
+func (k *killEnv) measure(t *testing.T) {
+	t.Helper()
+	var pss, dirty []int
+	for _, l := range k.tenants(t) {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", l.State.Sup))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]int{}
+		for line := range strings.Lines(string(data)) {
+			var name string
+			var kib int
+			if n, err := fmt.Sscanf(line, "%s %d kB", &name, &kib); n == 2 && err == nil {
+				found[name] = kib
+			}
+		}
+		pss, dirty = append(pss, found["Pss:"]), append(dirty, found["Private_Dirty:"])
+	}
+	slices.Sort(pss)
+	slices.Sort(dirty)
+	half, last := len(pss)/2, len(pss)-1
+	t.Logf("%d supervisors: PSS median %d, largest %d KiB each; of that private and dirty: median %d, largest %d KiB", len(pss), pss[half], pss[last], dirty[half], dirty[last])
+	if pss[half] > maxSupervisorPSS {
+		t.Errorf("a supervisor takes %d KiB (PSS), %d are allowed", pss[half], maxSupervisorPSS)
+	}
+}
