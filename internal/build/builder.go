@@ -174,7 +174,7 @@ func (b *builder) takeSource(ctx context.Context) (*os.File, error) {
 // locked source, profile and builder, and sound artifacts.
 func (b *builder) upToDate() (Manifest, bool, error) {
 	p := b.req.PreviousManifest
-	if p == nil || b.req.Force || b.req.FreshStore || b.req.Check && !p.Checked || !p.Source.Locked ||
+	if p == nil || b.req.Force || b.req.FreshStore && !p.Builder.FreshStore || b.req.Check && !p.Checked || !p.Source.Locked ||
 		!pinned(b.req.Image) || !b.ref.local && !b.ref.immutable ||
 		p.InputsHash != b.inputsHash() {
 		return Manifest{}, false, nil

@@ -146,6 +146,18 @@ func TestRebuild(t *testing.T) {
 			t.Errorf("result = %+v", res)
 		}
 	})
+	t.Run("fresh store", func(t *testing.T) {
+		req := req
+		req.FreshStore = true
+		m, res := mustBuild(t, req)
+		if res.UpToDate || !m.Builder.FreshStore || !strings.Contains(readFile(t, req.LogPath), "building '/nix/store/") {
+			t.Errorf("result = %+v, builder = %+v", res, m.Builder)
+		}
+		req.PreviousManifest = &m
+		if _, res := mustBuild(t, req); !res.UpToDate {
+			t.Errorf("the second time: %+v", res)
+		}
+	})
 	t.Run("another tenant", func(t *testing.T) {
 		req := req
 		req.Tenant = "beta"

@@ -75,6 +75,7 @@ type Builder struct {
 	NixVersion    string `json:"nix_version"`
 	Sandbox       bool   `json:"sandbox"`
 	Offline       bool   `json:"offline"`
+	FreshStore    bool   `json:"fresh_store"` // it began with an empty store
 
 	MemMiB         int     `json:"mem_mib"` // the container's limits
 	CPUs           float64 `json:"cpus"`

@@ -41,6 +41,7 @@ func (a *app) tenantBuild() *cobra.Command {
 	f.BoolVar(&opts.Force, "force", false, "build even if nothing changed")
 	f.BoolVar(&opts.Check, "check", false, "build twice and compare bit for bit")
 	f.BoolVar(&opts.RequireLock, "require-lock", false, "refuse a flake without a complete flake.lock")
+	f.BoolVar(&opts.FreshStore, "fresh-store", false, "throw the tenant's Nix store away first, so that nothing an earlier build left can matter")
 	f.BoolVar(&opts.NoSandbox, "no-sandbox", false, "give up Nix's own sandbox: builders then share the container with one another")
 	return cmd
 }

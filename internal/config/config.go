@@ -47,10 +47,11 @@ type Network struct {
 
 // Build bounds the build containers.
 type Build struct {
-	Engine     string `toml:"engine,omitempty"`  // docker, nerdctl or podman; default: the first that answers
-	Image      string `toml:"image,omitempty"`   // default: the pinned public Nix image
-	Cache      string `toml:"cache,omitempty"`   // a folder that builds see read-only at /cache
-	Offline    bool   `toml:"offline,omitempty"` // build without network, as with build --offline
+	Engine     string `toml:"engine,omitempty"`      // docker, nerdctl or podman; default: the first that answers
+	Image      string `toml:"image,omitempty"`       // default: the pinned public Nix image
+	Cache      string `toml:"cache,omitempty"`       // a folder that builds see read-only at /cache
+	Offline    bool   `toml:"offline,omitempty"`     // build without network, as with build --offline
+	FreshStore bool   `toml:"fresh_store,omitempty"` // begin every build with an empty Nix store, as with build --fresh-store
 	MemoryMiB  int    `toml:"memory_mib"`
 	CPUs       int    `toml:"cpus,omitempty"` // 0: all
 	Pids       int    `toml:"pids"`

@@ -25,6 +25,7 @@ type BuildOptions struct {
 	Force       bool
 	Check       bool
 	RequireLock bool
+	FreshStore  bool // begin with an empty Nix store
 	Progress    build.Progress
 }
 
@@ -126,6 +127,7 @@ func (h *Host) buildRequest(ctx context.Context, spec tenant.Spec, o BuildOption
 			Timeout: time.Duration(h.Config.Build.TimeoutMin) * time.Minute,
 		},
 		Offline: o.Offline || h.Config.Build.Offline, NoSandbox: o.NoSandbox, Force: o.Force, Check: o.Check, RequireLock: o.RequireLock,
+		FreshStore:       o.FreshStore || h.Config.Build.FreshStore,
 		PreviousManifest: previous, LogPath: t.BuildLog(),
 		CheckBaseConfig: func(data []byte) error { _, err := fcconfig.Parse(data); return err },
 	}, nil
