@@ -3,6 +3,11 @@
 // It owns one cgroup for each VMM, on hosts with cgroup v2, with v1, and with
 // the hybrid of both, where the controllers are on v1 and the unified
 // hierarchy still offers cgroup.kill. It knows nothing of what runs inside.
+//
+// It is no library's because none fits: opencontainers/cgroups brings D-Bus,
+// systemd and logrus (2 MiB of program for each supervisor, containerd/cgroups
+// eBPF and protobuf besides), and neither starts a process inside a v1 group
+// from its first instruction, nor uses the unified half of a hybrid host.
 package cgroup
 
 import (
