@@ -22,8 +22,11 @@ host has no usable KVM; it has to be asked for.
 Where systemd runs the host, setup for the default state directory also
 installs and enables mvm-reconcile.service, which brings the tenants back after
 a reboot and stops their guests when the host shuts down.`,
-		Example: "  mvm setup\n  mvm setup --tier software",
-		Args:    exactArgs(0, "no arguments"),
+		Example: `  mvm setup
+  mvm setup --firecracker 1.16.1
+  mvm setup --firecracker ./firecracker-v1.16.1-x86_64.tgz
+  mvm setup --tier software`,
+		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h, err := a.host()
 			if err != nil {
@@ -44,5 +47,10 @@ a reboot and stops their guests when the host shuts down.`,
 		},
 	}
 	cmd.Flags().StringVar(&opts.Tier, "tier", "", "kvm or software (default: kvm, which must be possible)")
+	f := cmd.Flags()
+	f.StringVar(&opts.Firecracker, "firecracker", "", "install Firecracker and its jailer first: a version that mvm has checksums of, a release's archive, or a folder")
+	f.StringVar(&opts.SHA256, "firecracker-sha256", "", "accept an archive that mvm has no checksum of, if this is its checksum")
+	f.BoolVar(&opts.Unverified, "firecracker-unverified", false, "accept the programs of a folder, which nothing vouches for")
+	f.BoolVar(&opts.NoJail, "no-jail", false, "run Firecracker without its jailer; kept as vmm.no_jailer")
 	return cmd
 }

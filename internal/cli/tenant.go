@@ -56,6 +56,8 @@ func (a *app) tenantCommand() *cobra.Command {
 		a.tenantPortForward(),
 		a.tenantSSHConfig(),
 		a.tenantStop(),
+		a.tenantPause(),
+		a.tenantResume(),
 		a.tenantDestroy(),
 		a.tenantList(),
 		a.tenantShow(),

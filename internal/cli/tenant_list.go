@@ -109,7 +109,7 @@ func phaseColor(p tenant.Phase) string {
 		return green
 	case tenant.Failed:
 		return red
-	case tenant.Starting, tenant.Stopping, tenant.Restarting:
+	case tenant.Starting, tenant.Stopping, tenant.Restarting, tenant.Paused:
 		return yellow
 	}
 	return dim

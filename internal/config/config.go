@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -161,6 +162,54 @@ func SetTier(data []byte, tier, reason string) []byte {
 		}
 		inTable = inTable || strings.HasPrefix(strings.TrimSpace(line), "[")
 		buf.WriteString(line)
+	}
+	return buf.Bytes()
+}
+
+// SetVMM returns the file data with the settings of its [vmm] table that v has
+// and every other line as it was.
+func SetVMM(data []byte, v VMM) []byte {
+	var settings bytes.Buffer
+	for _, s := range []struct {
+		key, value string
+		said       bool
+	}{
+		{"firecracker", strconv.Quote(v.Firecracker), v.Firecracker != ""},
+		{"jailer", strconv.Quote(v.Jailer), v.Jailer != ""},
+		{"no_jailer", "true", v.NoJailer},
+	} {
+		if s.said {
+			fmt.Fprintf(&settings, "%s = %s\n", s.key, s.value)
+		}
+	}
+	replaced := func(line string) bool {
+		key, _, _ := strings.Cut(line, "=")
+		return strings.Contains("\n"+settings.String(), "\n"+strings.TrimSpace(key)+" = ") && strings.Contains(line, "=")
+	}
+	var buf bytes.Buffer
+	table, written := "", false
+	for line := range strings.Lines(string(data)) {
+		if trimmed := strings.TrimSpace(line); strings.HasPrefix(trimmed, "[") {
+			table, _, _ = strings.Cut(strings.TrimPrefix(trimmed, "["), "]")
+			table = strings.TrimSpace(table)
+		} else if table == "vmm" && replaced(line) {
+			continue
+		}
+		buf.WriteString(line)
+		if table == "vmm" && !written {
+			if !strings.HasSuffix(line, "\n") {
+				buf.WriteString("\n")
+			}
+			buf.Write(settings.Bytes())
+			written = true
+		}
+	}
+	if !written {
+		if n := len(data); n > 0 && data[n-1] != '\n' {
+			buf.WriteString("\n")
+		}
+		buf.WriteString("\n[vmm]\n")
+		buf.Write(settings.Bytes())
 	}
 	return buf.Bytes()
 }

@@ -76,3 +76,24 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestSetVMMKeepsTheRest(t *testing.T) {
+	v := VMM{Firecracker: "/x/firecracker", Jailer: "/x/jailer"}
+	for _, data := range []string{
+		"", "tier = 'kvm'", "tier = 'kvm'\n[logs]\nconsole_files = 3\n",
+		"[vmm] # mine\nfirecracker = '/old'\nqemu = '/q'\n[logs]\nconsole_files = 3 # jailer = 1\n",
+		"[vmm]",
+	} {
+		got := SetVMM([]byte(data), v)
+		c, err := Parse(got)
+		if err != nil || c.VMM.Firecracker != v.Firecracker || c.VMM.Jailer != v.Jailer || c.VMM.NoJailer {
+			t.Errorf("%q gives %v:\n%s", data, err, got)
+		}
+		if before, _ := Parse([]byte(data)); c.Logs != before.Logs || c.VMM.QEMU != before.VMM.QEMU || c.Tier != before.Tier {
+			t.Errorf("%q loses a setting:\n%s", data, got)
+		}
+		if again := SetVMM(got, v); string(again) != string(got) {
+			t.Errorf("%q a second time gives:\n%s", data, again)
+		}
+	}
+}

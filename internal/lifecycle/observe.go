@@ -74,7 +74,7 @@ func (h *Host) Observe(id string) (Status, error) {
 		st.Phase, st.Reason = tenant.Stopped, "the host was restarted"
 	case !alive:
 		st.Phase, st.Reason = tenant.Failed, "its supervisor ended unexpectedly"
-	case state.Phase == tenant.Running && !st.Running:
+	case (state.Phase == tenant.Running || state.Phase == tenant.Paused) && !st.Running:
 		st.Phase, st.Reason = tenant.Failed, fmt.Sprintf("its VMM, process %d, is gone", state.FirecrackerPID)
 	}
 	return st, nil
@@ -102,7 +102,7 @@ func (h *Host) stateAndLife(id string) (state tenant.State, alive bool, err erro
 // live says whether a supervisor should be there in this phase.
 func live(p tenant.Phase) bool {
 	switch p {
-	case tenant.Starting, tenant.Running, tenant.Stopping, tenant.Restarting:
+	case tenant.Starting, tenant.Running, tenant.Paused, tenant.Stopping, tenant.Restarting:
 		return true
 	}
 	return false

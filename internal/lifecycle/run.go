@@ -106,6 +106,9 @@ func (h *Host) settled(ctx context.Context, id string) (s Status, already bool, 
 				return s, false, err
 			}
 		}
+		if s.Running && s.Phase == tenant.Paused {
+			return s, false, pausedError(id)
+		}
 		if s.Running && s.Phase == tenant.Running || s.Phase == tenant.Starting || s.Phase == tenant.Restarting {
 			return s, true, nil
 		}
@@ -202,6 +205,9 @@ func (h *Host) Target(id string) (ssh.Target, error) {
 	status, err := h.Observe(id)
 	if err != nil {
 		return ssh.Target{}, err
+	}
+	if status.Running && status.Phase == tenant.Paused {
+		return ssh.Target{}, pausedError(id)
 	}
 	if !status.Running {
 		return ssh.Target{}, &Error{Kind: ErrState, Msg: fmt.Sprintf("it is %s", status.Phase), Hint: "mvm tenant run " + id}

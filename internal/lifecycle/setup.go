@@ -16,11 +16,18 @@ import (
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/vmm"
+	"github.com/auser/mvm/internal/vmm/firecracker/install"
 )
 
 // SetupOptions is what setup needs to know.
 type SetupOptions struct {
 	Tier string // kvm or software; empty: kvm, which must be possible
+	// Firecracker is a release to install first: a pinned version, an archive,
+	// or a folder. Empty: what is installed already.
+	Firecracker string
+	SHA256      string // accepts an archive that is not pinned, if this is its checksum
+	Unverified  bool   // accepts a folder, whose programs nothing vouches for
+	NoJail      bool   // run Firecracker without its jailer, from now on
 }
 
 // SetupDone is what setup found and decided.
@@ -52,11 +59,14 @@ func (h *Host) Setup(ctx context.Context, o SetupOptions) (SetupDone, error) {
 	default:
 		return SetupDone{}, &tenant.InputError{Msg: fmt.Sprintf("%q is no tier", o.Tier), Hint: "use kvm or software"}
 	}
+	if err := h.setUpVMM(ctx, o, &c); err != nil {
+		return SetupDone{}, err
+	}
 	version, err := h.vmmVersion(ctx, c)
 	if err != nil {
 		return SetupDone{}, err
 	}
-	done := SetupDone{Tier: c.Tier, Reason: c.TierReason, VMM: version, Already: c.Tier == h.Config.Tier && c.TierReason == h.Config.TierReason}
+	done := SetupDone{Tier: c.Tier, Reason: c.TierReason, VMM: version, Already: c.Tier == h.Config.Tier && c.TierReason == h.Config.TierReason && c.VMM == h.Config.VMM}
 	installed, err := h.installUnit(ctx)
 	if err != nil {
 		return done, err
@@ -70,7 +80,7 @@ func (h *Host) Setup(ctx context.Context, o SetupOptions) (SetupDone, error) {
 	if err := h.saveTier(c); err != nil {
 		return done, err
 	}
-	return done, h.record("", "setup", map[string]any{"tier": c.Tier, "reason": c.TierReason, "vmm": version, "unit": done.Unit}, nil)
+	return done, h.record("", "setup", map[string]any{"tier": c.Tier, "reason": c.TierReason, "vmm": version, "no_jailer": c.VMM.NoJailer, "unit": done.Unit}, nil)
 }
 
 func (h *Host) vmmVersion(ctx context.Context, c config.Config) (string, error) {
@@ -89,7 +99,7 @@ func vmmHint(tier string) string {
 	if tier == config.TierSoftware {
 		return "install QEMU: apt-get install qemu-system-x86"
 	}
-	return "install Firecracker and its jailer from a release of github.com/firecracker-microvm/firecracker into /usr/local/bin"
+	return "mvm setup --firecracker " + install.Pins[0].Version + " installs Firecracker and its jailer; offline, give it the release's archive"
 }
 
 // saveTier writes the decision and leaves the rest of the file to its owner.
@@ -98,7 +108,11 @@ func (h *Host) saveTier(c config.Config) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot read the settings: %w", err)
 	}
-	if err := atomicfile.Write(h.Store.ConfigFile(), config.SetTier(data, c.Tier, c.TierReason), 0o600); err != nil {
+	data = config.SetTier(data, c.Tier, c.TierReason)
+	if c.VMM != h.Config.VMM {
+		data = config.SetVMM(data, c.VMM)
+	}
+	if err := atomicfile.Write(h.Store.ConfigFile(), data, 0o600); err != nil {
 		return err
 	}
 	h.Config = c

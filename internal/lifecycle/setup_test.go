@@ -1,11 +1,17 @@
 package lifecycle
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/auser/mvm/internal/config"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -96,5 +102,70 @@ func TestKilledAdoptConverges(t *testing.T) {
 	holds(h.Store.RetainedDir()+"/"+rest[0]+"/data.ext4", "precious")
 	if _, err := os.Stat(tn.DataVolume()); !os.IsNotExist(err) {
 		t.Errorf("the fresh tenant has data: %v", err)
+	}
+}
+
+// writeRelease makes an archive laid out as a release, with scripts for programs.
+func writeRelease(t *testing.T, version string) (path, sum string) {
+	t.Helper()
+	machine := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
+	dir := t.TempDir()
+	in := filepath.Join(dir, "release-v"+version+"-"+machine)
+	if err := os.Mkdir(in, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, said := range map[string]string{"firecracker": "Firecracker", "jailer": "Jailer"} {
+		text := fmt.Sprintf("#!/bin/sh\necho '%s v%s'\n", said, version)
+		if err := os.WriteFile(filepath.Join(in, name+"-v"+version+"-"+machine), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path = filepath.Join(dir, "release.tgz")
+	if out, err := exec.CommandContext(t.Context(), "tar", "-czf", path, "-C", dir, filepath.Base(in)).CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v: %s", err, out)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, fmt.Sprintf("%x", sha256.Sum256(data))
+}
+
+func TestSetupInstallsFirecracker(t *testing.T) {
+	h := newHost(t)
+	path, sum := writeRelease(t, "1.16.1")
+	// It says that it is 1.16.1, but it is not the pinned one.
+	for _, o := range []SetupOptions{
+		{Tier: "software", Firecracker: path},
+		{Tier: "software", Firecracker: path, SHA256: strings.Repeat("0", 64)},
+		{Tier: "software", Firecracker: "0.1.2"},
+		{Tier: "software", Firecracker: t.TempDir()},
+	} {
+		var advised *Error
+		if _, err := h.Setup(t.Context(), o); !errors.As(err, &advised) || advised.Hint != installHint {
+			t.Errorf("%+v: err = %v, want it refused with a hint", o, err)
+		}
+		if _, err := os.Stat(h.Store.ConfigFile()); !os.IsNotExist(err) {
+			t.Errorf("%+v left settings: %v", o, err)
+		}
+	}
+	o := SetupOptions{Tier: "software", Firecracker: path, SHA256: sum}
+	for i := range 2 {
+		done, err := h.Setup(t.Context(), o)
+		if err != nil || done.Already != (i == 1) {
+			t.Fatalf("%+v, %v", done, err)
+		}
+	}
+	c, err := config.Load(h.Store.ConfigFile())
+	if err != nil || c.VMM.Firecracker != filepath.Join(h.Store.VMMDir(), "1.16.1", "firecracker") {
+		t.Errorf("%+v, %v", c.VMM, err)
+	}
+	c.Tier = config.TierKVM
+	if version, err := h.vmmVersion(t.Context(), c); err != nil || version != "firecracker 1.16.1" {
+		t.Errorf("%q, %v", version, err)
+	}
+	entries, err := os.ReadDir(h.Store.VMMDir())
+	if err != nil || len(entries) != 1 {
+		t.Errorf("%v, %v", entries, err)
 	}
 }

@@ -34,7 +34,7 @@ type Host struct {
 	Drops     map[string]map[string]uint64 // packets, by tenant and reason
 }
 
-var phases = []tenant.Phase{tenant.Created, tenant.Starting, tenant.Running, tenant.Stopping, tenant.Stopped, tenant.Failed, tenant.Restarting}
+var phases = []tenant.Phase{tenant.Created, tenant.Starting, tenant.Running, tenant.Paused, tenant.Stopping, tenant.Stopped, tenant.Failed, tenant.Restarting}
 
 // Write writes all of it. Tenants that do not run have no usage.
 func Write(w io.Writer, host Host, samples []stats.Sample) error {

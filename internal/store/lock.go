@@ -83,6 +83,11 @@ func (s *Store) LockHost(ctx context.Context) (*Lock, error) {
 	return s.lock(ctx, filepath.Join(s.locksDir(), "host.lock"), "the host", forever)
 }
 
+// LockVMMs is held while a release of Firecracker is installed.
+func (s *Store) LockVMMs(ctx context.Context, wait time.Duration) (*Lock, error) {
+	return s.lock(ctx, filepath.Join(s.locksDir(), "vmm.lock"), "the installation of Firecracker", wait)
+}
+
 // ShareNetwork is held while one tenant's links and rules change; several may
 // hold it. LockNetwork keeps all of them out, for what looks at the whole.
 func (s *Store) ShareNetwork(ctx context.Context) (*Lock, error) {

@@ -25,6 +25,9 @@ func (s *Store) tenantsDir() string  { return filepath.Join(s.Root, "tenants") }
 // DevRoot is the dev microVM's own state directory below the tenants' one.
 func DevRoot(root string) string { return filepath.Join(root, "dev") }
 
+// VMMDir holds the releases of Firecracker that setup installed.
+func (s *Store) VMMDir() string { return filepath.Join(s.Root, "vmm") }
+
 // BuilderDir holds the archive of a local builder image.
 func (s *Store) BuilderDir() string { return filepath.Join(s.Root, "builder") }
 

@@ -15,6 +15,8 @@ const (
 	evUp     event = "up"      // the VMM runs
 	evFailed event = "failed"  // it could not be started, or ended badly, and will not be tried again
 	evEnded  event = "ended"   // the VMM ended and will be started again
+	evPause  event = "pause"   // its vCPUs were stopped
+	evResume event = "resume"  // and go on
 	evStop   event = "stop"    // somebody wants it to stop
 	evDown   event = "stopped" // everything with the VM's lifetime is gone
 )
@@ -26,7 +28,8 @@ var transitions = map[tenant.Phase]map[event]tenant.Phase{
 	tenant.Stopped:    {evStart: tenant.Starting},
 	tenant.Failed:     {evStart: tenant.Starting},
 	tenant.Starting:   {evUp: tenant.Running, evFailed: tenant.Failed, evEnded: tenant.Restarting, evStop: tenant.Stopping},
-	tenant.Running:    {evStart: tenant.Starting, evEnded: tenant.Restarting, evFailed: tenant.Failed, evStop: tenant.Stopping, evDown: tenant.Stopped},
+	tenant.Running:    {evStart: tenant.Starting, evEnded: tenant.Restarting, evFailed: tenant.Failed, evStop: tenant.Stopping, evDown: tenant.Stopped, evPause: tenant.Paused, evResume: tenant.Running},
+	tenant.Paused:     {evStart: tenant.Starting, evEnded: tenant.Restarting, evFailed: tenant.Failed, evStop: tenant.Stopping, evDown: tenant.Stopped, evPause: tenant.Paused, evResume: tenant.Running},
 	tenant.Restarting: {evStart: tenant.Starting, evStop: tenant.Stopping, evFailed: tenant.Failed, evDown: tenant.Stopped},
 	tenant.Stopping:   {evDown: tenant.Stopped, evFailed: tenant.Failed},
 }

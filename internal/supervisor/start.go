@@ -95,7 +95,7 @@ func (l *launch) load(ctx context.Context) error {
 	}
 	l.version = l.driver.Name() + " " + l.version
 	l.detail = map[string]any{
-		"vmm": l.version, "tier": l.supervisor.config.Tier, "spec": l.state.Spec,
+		"vmm": l.version, "tier": l.supervisor.config.Tier, "no_jailer": l.supervisor.config.VMM.NoJailer, "spec": l.state.Spec,
 		"image": l.manifest.Image, "artifacts": l.manifest.Artifacts, "manifest_sha256": l.state.Artifacts.ManifestSHA256,
 		"flake_lock_hash": l.manifest.Source.LockHash, "source_nar_hash": l.manifest.Source.NARHash, "nix_store_paths": l.manifest.StorePaths(),
 	}

@@ -271,13 +271,16 @@ func (s *supervisor) ended(ctx context.Context, up running) ending {
 
 // stop ends the guest, or a wait for its restart, because somebody asked.
 func (s *supervisor) stop(ctx context.Context, vm vmm.VM, req stopRequest) error {
+	if vm != nil {
+		<-s.current // nobody pauses it from here on
+	}
 	if err := s.enter(evStop, "", nil); err != nil {
 		s.log.Error("cannot write the state", "error", err)
 	}
 	reason := "stopped while it waited to be restarted"
 	var err error
 	if vm != nil {
-		<-s.current
+		s.wake(ctx, vm)
 		req.say(fmt.Sprintf("asking the guest to stop, for %s at most", req.grace))
 		var forced bool
 		forced, err = vmm.Stop(ctx, vm, req.grace, s.askGuest)
@@ -293,6 +296,20 @@ func (s *supervisor) stop(ctx context.Context, vm vmm.VM, req stopRequest) error
 		return errors.Join(err, s.enter(evFailed, err.Error(), nil))
 	}
 	return s.enter(evDown, reason, nil)
+}
+
+// wake lets a paused guest hear that it shall stop. One that cannot be woken is
+// killed at the deadline, as one that does not listen.
+func (s *supervisor) wake(ctx context.Context, vm vmm.VM) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	status, err := vm.Status(ctx)
+	if err == nil && status == vmm.Paused {
+		err = vm.Resume(ctx)
+	}
+	if err != nil {
+		s.log.Warn("cannot tell whether the guest hears", "error", err)
+	}
 }
 
 // policy is the restart policy as it stands now.
@@ -313,7 +330,7 @@ func (s *supervisor) enter(ev event, reason string, change func(*tenant.State)) 
 			return err
 		}
 		st.Phase, st.Reason, st.Since = to, reason, time.Now().UTC()
-		st.Running = to == tenant.Running || to == tenant.Stopping
+		st.Running = to == tenant.Running || to == tenant.Paused || to == tenant.Stopping
 		if !st.Running {
 			st.FirecrackerPID, st.FirecrackerStart = 0, 0
 		}
@@ -390,11 +407,15 @@ func (s *supervisor) handlePause(req request, conn net.Conn) {
 	case vm := <-s.current:
 		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 		defer cancel()
-		act := vm.Pause
+		act, ev := vm.Pause, evPause
 		if req.Do == "resume" {
-			act = vm.Resume
+			act, ev = vm.Resume, evResume
 		}
-		if err := act(ctx); err != nil {
+		err := act(ctx)
+		if err == nil { // whoever asks again after a failed write finds it done and has it written
+			err = s.enter(ev, "", nil)
+		}
+		if err != nil {
 			r.Error = err.Error()
 		}
 		s.current <- vm

@@ -10,6 +10,7 @@ const (
 	Created    Phase = "created"
 	Starting   Phase = "starting"
 	Running    Phase = "running"
+	Paused     Phase = "paused" // the VMM is there, its vCPUs stand still
 	Stopping   Phase = "stopping"
 	Stopped    Phase = "stopped"
 	Failed     Phase = "failed"
