@@ -49,7 +49,7 @@ func Self(ctx context.Context, url string, check bool) (Done, error) {
 }
 
 // Upgrade brings targets from version have to the latest release.
-func (s Source) Upgrade(ctx context.Context, have string, targets map[string]string, check bool) (Done, error) {
+func (s Source) Upgrade(ctx context.Context, have string, targets []Target, check bool) (Done, error) {
 	latest, err := s.Latest(ctx)
 	if err != nil {
 		return Done{}, err
@@ -72,6 +72,8 @@ func Hint(err error) string {
 		return "nothing was changed; try again with a network, or name a mirror with MVM_RELEASE_URL"
 	case errors.Is(err, ErrNoRelease):
 		return "upgrade it the way it was installed, for example by building it anew"
+	case errors.Is(err, ErrBusy):
+		return "nothing was changed; wait for its end"
 	case errors.Is(err, ErrUnsigned):
 		return "nothing was changed; do not install it by hand either"
 	case errors.Is(err, os.ErrPermission):

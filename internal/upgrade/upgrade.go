@@ -20,10 +20,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/auser/mvm/internal/atomicfile"
+	"github.com/auser/mvm/internal/crash"
 )
 
 // DefaultURL is where releases are.
@@ -33,6 +37,7 @@ const DefaultURL = "https://github.com/auser/mvm/releases/latest/download"
 var (
 	ErrOffline   = errors.New("the releases cannot be reached from here")
 	ErrNoRelease = errors.New("this build is no release")
+	ErrBusy      = errors.New("another upgrade of this program is under way")
 	ErrUnsigned  = errors.New("the signature is not that of this program's releases")
 )
 
@@ -157,31 +162,84 @@ func parse(version string) (v [3]int, err error) {
 	return v, nil
 }
 
-// Install fetches files of the release and puts each in the place that targets
-// names for it. All are there and verified before the first is replaced, and
-// each is replaced in one step.
-func (s Source) Install(ctx context.Context, r Release, targets map[string]string) (err error) {
-	fetched := map[string]string{}
+// Target is a file of an installation and its name in a release.
+type Target struct{ Name, Path string }
+
+// Install fetches the targets' files of the release and puts each in its
+// place. All are there and verified before the first is replaced, each is
+// replaced in one step, and in the targets' order. An upgrade that was killed
+// goes on where it is run again.
+func (s Source) Install(ctx context.Context, r Release, targets []Target) (err error) {
+	if len(targets) == 0 {
+		return nil
+	}
+	unlock, err := lock(filepath.Dir(targets[len(targets)-1].Path))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var fetched []string
 	defer func() {
-		for tmp := range fetched {
+		for _, tmp := range fetched {
 			err = errors.Join(err, ignoreMissing(os.Remove(tmp)))
 		}
 	}()
-	for name, path := range targets {
-		tmp, err := s.fetch(ctx, r, name, filepath.Dir(path))
+	for _, t := range targets {
+		if err := sweep(filepath.Dir(t.Path), fetched); err != nil {
+			return err
+		}
+		tmp, err := s.fetch(ctx, r, t.Name, filepath.Dir(t.Path))
 		if tmp != "" {
-			fetched[tmp] = path
+			fetched = append(fetched, tmp)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	for tmp, path := range fetched {
-		if err := os.Rename(tmp, path); err != nil {
-			return fmt.Errorf("cannot replace %s: %w", path, err)
+	for i, t := range targets {
+		if err := os.Rename(fetched[i], t.Path); err != nil {
+			return fmt.Errorf("cannot replace %s: %w", t.Path, err)
 		}
-		if err := atomicfile.SyncDir(filepath.Dir(path)); err != nil {
-			return fmt.Errorf("cannot replace %s: %w", path, err)
+		if err := atomicfile.SyncDir(filepath.Dir(t.Path)); err != nil {
+			return fmt.Errorf("cannot replace %s: %w", t.Path, err)
+		}
+		crash.Point("upgrade/" + t.Name)
+	}
+	return nil
+}
+
+// lock keeps a second upgrade out until this one has ended, killed or not.
+func lock(dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock the program's folder: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, ErrBusy
+		}
+		return nil, fmt.Errorf("cannot lock %s: %w", dir, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// fetching is how the names of files begin that wait to replace another.
+const fetching = ".mvm-upgrade-"
+
+// sweep removes what an upgrade that was killed has left in dir.
+func sweep(dir string, keep []string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("cannot look for what an upgrade has left: %w", err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if !strings.HasPrefix(e.Name(), fetching) || slices.Contains(keep, path) {
+			continue
+		}
+		if err := ignoreMissing(os.Remove(path)); err != nil {
+			return fmt.Errorf("cannot remove what an upgrade has left: %w", err)
 		}
 	}
 	return nil
@@ -205,7 +263,7 @@ func (s Source) fetch(ctx context.Context, r Release, name, dir string) (tmp str
 		return "", err
 	}
 	defer body.Close()
-	f, err := os.CreateTemp(dir, ".mvm-upgrade-*")
+	f, err := os.CreateTemp(dir, fetching+"*")
 	if err != nil {
 		return "", fmt.Errorf("cannot write beside the program: %w", err)
 	}
@@ -224,21 +282,26 @@ func (s Source) fetch(ctx context.Context, r Release, name, dir string) (tmp str
 	return f.Name(), nil
 }
 
-// Targets are the files of this installation: the program itself and the
-// Linux builds beside it, by their names in a release.
-func Targets(self, goos, goarch string) (map[string]string, error) {
+// Targets are the files of this installation: the Linux builds beside the
+// program, and last the program itself, whose version says whether the whole
+// upgrade is done.
+func Targets(self, goos, goarch string) ([]Target, error) {
 	self, err := filepath.EvalSymlinks(self)
 	if err != nil {
 		return nil, fmt.Errorf("cannot find this program: %w", err)
 	}
-	targets := map[string]string{"mvm-" + goos + "-" + goarch: self}
+	var targets []Target
 	dir := filepath.Dir(self)
 	for _, name := range []string{"mvm-linux-amd64", "mvm-linux-arm64"} {
 		for _, path := range []string{filepath.Join(dir, name), filepath.Join(dir, "..", "libexec", "mvm", name)} {
-			if _, err := os.Stat(path); err == nil {
-				targets[name] = path
+			_, err := os.Stat(path)
+			if err == nil && path != self {
+				targets = append(targets, Target{name, path})
+			}
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, fmt.Errorf("cannot find the Linux builds beside the program: %w", err)
 			}
 		}
 	}
-	return targets, nil
+	return append(targets, Target{"mvm-" + goos + "-" + goarch, self}), nil
 }

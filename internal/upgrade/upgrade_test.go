@@ -28,8 +28,9 @@ func newServer(t *testing.T, version string) *server {
 	}
 	program := []byte("the new program")
 	sum := sha256.Sum256(program)
+	file := File{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(program))}
 	manifest, err := json.Marshal(Release{Version: version, Files: map[string]File{
-		"mvm-linux-amd64": {SHA256: hex.EncodeToString(sum[:]), Size: int64(len(program))},
+		"mvm-linux-amd64": file, "mvm-linux-arm64": file, "mvm-darwin-arm64": file,
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -38,6 +39,8 @@ func newServer(t *testing.T, version string) *server {
 		"/release.json":     manifest,
 		"/release.json.sig": []byte(base64.StdEncoding.EncodeToString(ed25519.Sign(private, manifest)) + "\n"),
 		"/mvm-linux-amd64":  program,
+		"/mvm-linux-arm64":  program,
+		"/mvm-darwin-arm64": program,
 	}}
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data, ok := s.files[r.URL.Path]
@@ -53,13 +56,13 @@ func newServer(t *testing.T, version string) *server {
 }
 
 // program is an installed one.
-func program(t *testing.T) (path string, targets map[string]string) {
+func program(t *testing.T) (path string, targets []Target) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "mvm")
 	if err := os.WriteFile(path, []byte("the old program"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return path, map[string]string{"mvm-linux-amd64": path}
+	return path, []Target{{"mvm-linux-amd64", path}}
 }
 
 func content(t *testing.T, path string) string {
