@@ -22,6 +22,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/devvm"
 )
@@ -289,7 +290,31 @@ func cmdKillVMM(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: killvmm <id>")
 	}
-	ts.Check(syscall.Kill(pids(ts, ts.Getenv("MVM_ROOT"), args[0]).VMM, syscall.SIGKILL))
+	ts.Check(killAndWait(pids(ts, ts.Getenv("MVM_ROOT"), args[0]).VMM))
+}
+
+// killAndWait ends a process and returns when it has ended: the kernel takes
+// its time over one with much memory.
+func killAndWait(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil {
+		return err
+	}
+	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(ended, 60_000)
+		switch {
+		case err == unix.EINTR:
+		case err == nil && n == 0:
+			return fmt.Errorf("process %d does not end", pid)
+		default:
+			return err
+		}
+	}
 }
 
 // signal KILL|STOP dev/vmm|dev/supervisor signals a process of the dev
@@ -303,6 +328,10 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	pid, ok := map[string]int{"dev/vmm": p.VMM, "dev/supervisor": p.Supervisor}[args[1]]
 	if !ok {
 		ts.Fatalf("there is no %s", args[1])
+	}
+	if args[0] == "KILL" {
+		ts.Check(killAndWait(pid))
+		return
 	}
 	ts.Check(syscall.Kill(pid, signals[args[0]]))
 }
