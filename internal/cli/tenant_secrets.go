@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,35 +18,90 @@ func (a *app) tenantSecrets() *cobra.Command {
 		Use:   "secrets",
 		Short: "Set and list a tenant's secrets, which its guest finds below /run/secrets",
 		Long: `Set and list a tenant's secrets, which its guest finds as files below
-/run/secrets from the next run on. Values come from files or standard input,
-never from the command line, and are never printed.`,
+/run/secrets from the next run on, or from a push on. Values come from files,
+standard input or the environment, and are never printed.`,
 	})
-	cmd.AddCommand(a.secretsSet(), a.secretsImport(), a.secretsList(), a.secretsRm())
+	cmd.AddCommand(a.secretsSet(), a.secretsImport(), a.secretsList(), a.secretsRm(), a.secretsPush())
 	return cmd
 }
 
 func (a *app) secretsSet() *cobra.Command {
-	var from string
+	var file, env string
 	cmd := &cobra.Command{
 		Use:   "set <id> <key>",
-		Short: "Set one secret, its value taken from standard input or a file",
+		Short: "Set one secret, its value taken from standard input, a file or the environment",
 		Example: `  mvm tenant secrets set acme db/password --from-file ./password
-  pass show acme/token | mvm tenant secrets set acme token`,
+  pass show acme/token | mvm tenant secrets set acme token
+  mvm tenant secrets set acme token --from-env ACME_TOKEN`,
 		Args: exactArgs(2, "a tenant id and a key"),
-		RunE: a.onTenant("set a secret of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			value, err := a.readInput(from)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := a.host()
 			if err != nil {
-				return fmt.Errorf("cannot read it: %w", err)
-			}
-			if err := h.SetSecret(ctx, args[0], args[1], value); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.Out, "secret %s of tenant %s is set, from the next run on\n", args[1], args[0])
+			key, value, err := a.secretGiven(args[1], file, env)
+			if err != nil {
+				return err
+			}
+			if err := h.SetSecret(cmd.Context(), args[0], key, value); err != nil {
+				return fmt.Errorf("cannot set secret %s of tenant %s: %w", key, args[0], err)
+			}
+			fmt.Fprintf(a.Out, "secret %s of tenant %s is set, %s\n", key, args[0], whenSecretsReach)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&file, "from-file", "-", "where the value is; - is standard input")
+	cmd.Flags().StringVar(&env, "from-env", "", "the environment variable that holds the value")
+	cmd.MarkFlagsMutuallyExclusive("from-file", "from-env")
+	return cmd
+}
+
+const whenSecretsReach = "from the next run or push on"
+
+// secretGiven is the key and the value that a person gave. A value may stand
+// behind the key, but that is no secret from whoever lists processes.
+func (a *app) secretGiven(given, file, env string) (key string, value []byte, err error) {
+	key, behind, inPlace := strings.Cut(given, "=")
+	switch {
+	case inPlace && (env != "" || file != "-"):
+		return key, nil, &usageError{msg: fmt.Sprintf("the value of %s is given twice", key), hint: "leave it out behind the key"}
+	case inPlace:
+		a.note("the value was in this command's arguments, which every user of this host can list; standard input is safer")
+		return key, []byte(behind), nil
+	case env != "":
+		text, ok := os.LookupEnv(env)
+		if !ok {
+			return key, nil, &usageError{msg: fmt.Sprintf("the environment has no variable %s", env), hint: "export it first"}
+		}
+		return key, []byte(text), nil
+	}
+	if value, err = a.readInput(file); err != nil {
+		err = fmt.Errorf("cannot read the secret: %w", err)
+	}
+	return key, value, err
+}
+
+func (a *app) secretsPush() *cobra.Command {
+	return &cobra.Command{
+		Use:   "push <id>",
+		Short: "Give a guest that runs the secrets as they are now",
+		Long: `Give a guest that runs the secrets as they are now.
+
+The guest lets go of its secrets disk, the disk's content is exchanged, and the
+guest mounts it again: for that moment /run/secrets is empty. Where any step
+fails the guest has the secrets from before. A program in the guest that has
+read a secret already must be told; where the guest has an executable
+/etc/mvm/secrets-pushed, that is run.`,
+		Example: "  mvm tenant secrets push acme",
+		Args:    exactArgs(1, "one tenant id"),
+		RunE: a.onTenant("push the secrets of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			if err := h.PushSecrets(ctx, args[0]); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.Out, "the guest of tenant %s has its secrets as they are now\n", args[0])
 			return nil
 		}),
 	}
-	cmd.Flags().StringVar(&from, "from-file", "-", "where the value is; - is standard input")
-	return cmd
 }
 
 func (a *app) secretsImport() *cobra.Command {
@@ -72,7 +128,7 @@ func (a *app) secretsImport() *cobra.Command {
 			if err := h.ImportSecrets(ctx, args[0], data); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.Out, "secrets of tenant %s are set, from the next run on\n", args[0])
+			fmt.Fprintf(a.Out, "secrets of tenant %s are set, %s\n", args[0], whenSecretsReach)
 			return nil
 		}),
 	}
@@ -120,7 +176,7 @@ func (a *app) secretsRm() *cobra.Command {
 				return err
 			}
 			if removed {
-				fmt.Fprintf(a.Out, "secret %s of tenant %s is removed, from the next run on\n", args[1], args[0])
+				fmt.Fprintf(a.Out, "secret %s of tenant %s is removed, %s\n", args[1], args[0], whenSecretsReach)
 			} else {
 				fmt.Fprintf(a.Out, "tenant %s has no secret %s\n", args[0], args[1])
 			}

@@ -47,6 +47,27 @@ func (h *Host) SecretNames(id string) ([]string, error) {
 	return s.List(), err
 }
 
+// PushSecrets gives the guest of a tenant that runs its secrets as they are
+// now.
+func (h *Host) PushSecrets(ctx context.Context, id string) error {
+	lock, err := h.Store.LockTenant(ctx, id, h.Wait)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if _, err := h.Target(id); err != nil {
+		return err
+	}
+	err = supervisor.Client{Socket: h.Store.Tenant(id).ControlSocket()}.PushSecrets(ctx)
+	if err != nil && ctx.Err() == nil {
+		err = &Error{
+			Kind: ErrState, Msg: err.Error(),
+			Hint: fmt.Sprintf("it has them after a restart: mvm tenant stop %s; mvm tenant run %s", id, id),
+		}
+	}
+	return h.record(id, "secrets push", nil, err)
+}
+
 func (h *Host) changeSecrets(ctx context.Context, id, act, key string, change func(volume.Secrets) (volume.Secrets, error)) error {
 	lock, err := h.Store.LockTenant(ctx, id, h.Wait)
 	if err != nil {

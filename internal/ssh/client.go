@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -90,6 +91,53 @@ func (c *client) exec(line string) (string, error) {
 		return out.String(), ErrNoStatus
 	}
 	return out.String(), err
+}
+
+// Converse runs argv in the guest while talk writes to its standard input and
+// reads its standard output. A command that fails is an *ExitError, with what
+// it wrote to standard error, whatever talk says.
+func Converse(ctx context.Context, t Target, argv []string, talk func(in io.Writer, out io.Reader) error) error {
+	c, err := dial(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	err = c.converse(Quote(argv), talk)
+	if err != nil && ctx.Err() != nil {
+		err = errors.Join(err, ctx.Err())
+	}
+	return err
+}
+
+func (c *client) converse(line string, talk func(io.Writer, io.Reader) error) error {
+	session, err := c.NewSession()
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	in, err := session.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := session.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	said := &headWriter{max: 4 << 10}
+	session.Stderr = said
+	if err := session.Start(line); err != nil {
+		return err
+	}
+	talked := talk(in, out)
+	err = session.Wait()
+	var exit *gossh.ExitError
+	if errors.As(err, &exit) {
+		err = &ExitError{Code: exit.ExitStatus(), Signal: exit.Signal(), Output: said.String()}
+	}
+	if talked != nil && err != nil {
+		return fmt.Errorf("%w (%w)", talked, err)
+	}
+	return errors.Join(talked, err)
 }
 
 // client is a connection that ends with the context it was made under.

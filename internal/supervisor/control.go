@@ -23,7 +23,7 @@ import (
 
 // request is what a client asks for.
 type request struct {
-	Do      string        `json:"do"` // stop, console, counters, pause, resume
+	Do      string        `json:"do"` // stop, console, counters, pause, resume, push-secrets
 	Timeout time.Duration `json:"timeout,omitempty"`
 	Input   bool          `json:"input,omitempty"` // the client would like to type
 }
@@ -257,4 +257,10 @@ func (c Client) do(ctx context.Context, req request, said func(string)) error {
 		return ctx.Err()
 	}
 	return fmt.Errorf("%w: it ended without an answer", ErrNoSupervisor)
+}
+
+// PushSecrets gives the guest the secrets as they are now. Once the supervisor
+// was asked it does so whether or not ctx ends.
+func (c Client) PushSecrets(ctx context.Context) error {
+	return c.do(ctx, request{Do: "push-secrets"}, nil)
 }

@@ -256,15 +256,15 @@ func (l *launch) makeSecrets(ctx context.Context) error {
 	return volume.MakeSecrets(ctx, filepath.Join(l.jail, jail.Secrets), files, l.state.UID, l.state.UID)
 }
 
-func (l *launch) secretFiles() ([]volume.File, error) {
+func (s *supervisor) secretFiles() ([]volume.File, error) {
 	var files []volume.File
-	data, err := os.ReadFile(l.t.SecretsFile())
+	data, err := os.ReadFile(s.t.SecretsFile())
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // none but ssh/
 	case err != nil:
 		return nil, fmt.Errorf("cannot read the secrets: %w", err)
 	default:
-		sealer, err := Sealer(l.supervisor.config)
+		sealer, err := Sealer(s.config)
 		if err != nil {
 			return nil, err
 		}
@@ -275,7 +275,7 @@ func (l *launch) secretFiles() ([]volume.File, error) {
 			return nil, err
 		}
 	}
-	own, err := ssh.GuestFiles(l.t.SSHDir())
+	own, err := ssh.GuestFiles(s.t.SSHDir())
 	if err != nil {
 		return nil, err
 	}

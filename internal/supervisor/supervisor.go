@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,7 @@ type supervisor struct {
 	stops    chan stopRequest
 	done     chan struct{} // closed when everything is gone
 	current  chan vmm.VM   // holds the VM while there is one
+	pushing  sync.Mutex    // one push of secrets at a time
 
 	down undo.Stack // takes the current run away
 }
@@ -386,6 +388,8 @@ func (s *supervisor) handle(req request, conn *net.UnixConn) {
 		s.handleCounters(conn)
 	case "console":
 		s.handleConsole(req, conn)
+	case "push-secrets":
+		s.handlePush(conn)
 	default:
 		reply(conn, Reply{Done: true, Error: fmt.Sprintf("cannot do %q", req.Do)})
 	}

@@ -20,7 +20,9 @@ func LimitSelf(fileSize uint64) error {
 		resource int
 		most     uint64
 	}{
-		{"core dumps", unix.RLIMIT_CORE, 0},
+		// One byte holds no dump, and unlike 0 it also keeps the kernel from
+		// handing one to a program, such as systemd-coredump.
+		{"core dumps", unix.RLIMIT_CORE, 1},
 		{"open files", unix.RLIMIT_NOFILE, MaxFiles},
 		{"file sizes", unix.RLIMIT_FSIZE, fileSize},
 	} {

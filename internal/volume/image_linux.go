@@ -16,8 +16,12 @@ import (
 // small as it can be, mode 0400, owned by uid and gid. Inside, all belongs to
 // root: files with mode 0400, folders with 0500. path must lie on a tmpfs,
 // since neither the volume nor what it is made from may reach a disk. For the
-// same reason the calling process, which holds the values too, has core files
-// switched off (RLIMIT_CORE); the tools inherit that.
+// same reason the calling process, which holds the values too, should have core
+// dumps switched off; the tools inherit that.
+//
+// The file has room for every document that is allowed, so that Renew can put
+// another in its place while a VM has it open; it is sparse and takes as much
+// memory as the file system in it.
 func MakeSecrets(ctx context.Context, path string, files []File, uid, gid int) error {
 	if err := makeSecrets(ctx, path, files, uid, gid); err != nil {
 		return fmt.Errorf("cannot make the secrets volume: %w", err)
@@ -43,7 +47,10 @@ func makeSecrets(ctx context.Context, path string, files []File, uid, gid int) (
 		return err
 	}
 	defer d.discard(&err)
-	if err := d.Truncate(g.blocks * secretsBlock); err != nil {
+	if g.blocks*secretsBlock > secretsCapacity {
+		return fmt.Errorf("the files take %d KiB, %d fit", g.blocks*secretsBlock/1024, secretsCapacity/1024)
+	}
+	if err := d.Truncate(secretsCapacity); err != nil {
 		return err
 	}
 	if _, _, err := (tool{name: "mke2fs", args: secretsArgs(staging, g), image: d.File}).run(ctx); err != nil {
@@ -79,7 +86,10 @@ type geometry struct{ blocks, inodes int64 }
 
 const (
 	secretsBlock = 1024
-	inodeSize    = 256
+	// secretsCapacity has room for the largest secrets, each in folders of its
+	// own with the longest names.
+	secretsCapacity = 24 << 20
+	inodeSize       = 256
 )
 
 // stage writes the files below dir as they shall be in the image and computes
@@ -146,7 +156,7 @@ func secretsArgs(staging string, g geometry) []string {
 		"-m", "0", "-L", "secrets",
 		"-E", "nodiscard,root_owner=0:0,no_copy_xattrs",
 		"-d", staging,
-		imageArg,
+		imageArg, fmt.Sprint(g.blocks),
 	}
 }
 

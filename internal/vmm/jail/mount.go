@@ -70,7 +70,7 @@ func Make(s Spec) (err error) {
 // programs are in it, so neither nodev nor noexec. The secrets are in it, too,
 // so it is kept out of swap where the kernel can do that: from Linux 6.4 on.
 func mountMemory(at string, sizeMiB int) error {
-	options := fmt.Sprintf("size=%dm,nr_inodes=512,mode=755", sizeMiB)
+	options := fmt.Sprintf("size=%dm,nr_inodes=16384,mode=755", sizeMiB)
 	err := unix.Mount("mvm-jail", at, "tmpfs", unix.MS_NOSUID, options+",noswap")
 	if errors.Is(err, unix.EINVAL) {
 		err = unix.Mount("mvm-jail", at, "tmpfs", unix.MS_NOSUID, options)

@@ -92,7 +92,7 @@ func coreLimited(limits string) bool {
 	for line := range strings.Lines(limits) {
 		if rest, ok := strings.CutPrefix(line, "Max core file size"); ok {
 			words := strings.Fields(rest)
-			return words[0] == "0" && words[1] == "0"
+			return words[0] == "1" && words[1] == "1"
 		}
 	}
 	return false
