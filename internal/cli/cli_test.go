@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,6 +33,12 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("MVM_ROOT", e.WorkDir+"/root")
+			// Where mvm itself is, for a PATH without the host's programs.
+			self, err := exec.LookPath("mvm")
+			if err != nil {
+				return err
+			}
+			e.Setenv("MVM_BIN", filepath.Dir(self))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -42,7 +42,8 @@ func (a *app) devCommand() *cobra.Command {
 		Long: `Bring the dev microVM up from whatever state it is in, and open a shell in it.
 
 It is made, built, started or, where it is stuck, started anew. If it runs and
-answers, only the shell is opened. It has a network of its own, ` + devvm.Subnet + `,
+answers, only the shell is opened. A host that was never set up is bootstrapped
+and set up first; only the software tier has to be asked for. It has a network of its own, ` + devvm.Subnet + `,
 is no tenant, and neither reaches the other.`,
 		Example: "  mvm dev\n  mvm dev --flake ./nix --profile python\n  mvm dev -- uname -a",
 		Args:    onlyAfterDash,
@@ -67,8 +68,12 @@ func (a *app) startCommand() *cobra.Command {
 		volume string
 	)
 	cmd := &cobra.Command{
-		Use:     "start",
-		Short:   "Start the dev microVM, building it when needed, and open a shell on a terminal",
+		Use:   "start",
+		Short: "Start the dev microVM, building it when needed, and open a shell on a terminal",
+		Long: `Start the dev microVM, building it when needed, and open a shell on a terminal.
+
+A host that was never set up is bootstrapped and set up first; only the software
+tier has to be asked for.`,
 		Example: "  mvm start --profile minimal --cpus 2 --mem 1024",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -84,7 +89,11 @@ func (a *app) startCommand() *cobra.Command {
 }
 
 func (a *app) startDev(ctx context.Context, wish devvm.Wish, volume string) (*devvm.VM, error) {
-	vm, err := a.devVM()
+	h, err := a.preparedHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := devvm.Open(h, a.note)
 	if err != nil {
 		return nil, err
 	}

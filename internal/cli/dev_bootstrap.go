@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -23,13 +24,8 @@ left alone. Interrupted, it goes on when run again.`,
 		Example: "  mvm bootstrap\n  mvm bootstrap --tier software",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var none *bootstrap.NoManagerError
-			err := bootstrap.Install(cmd.Context(), bootstrap.This(runtime.GOARCH), a.note, a.Err)
-			switch {
-			case errors.As(err, &none):
-				return &lifecycle.Error{Kind: lifecycle.ErrHost, Msg: "cannot bootstrap: " + err.Error(), Hint: "install them by hand, then run mvm setup"}
-			case err != nil:
-				return fmt.Errorf("cannot bootstrap: %w", err)
+			if err := a.installMissing(cmd.Context()); err != nil {
+				return err
 			}
 			h, err := a.host()
 			if err != nil {
@@ -45,4 +41,40 @@ left alone. Interrupted, it goes on when run again.`,
 	}
 	cmd.Flags().StringVar(&opts.Tier, "tier", "", "kvm or software (default: kvm, which must be possible)")
 	return cmd
+}
+
+// installMissing installs the programs that this host lacks.
+func (a *app) installMissing(ctx context.Context) error {
+	err := bootstrap.Install(ctx, bootstrap.This(runtime.GOARCH), a.note, a.Err)
+	var none *bootstrap.NoManagerError
+	switch {
+	case errors.As(err, &none):
+		return &lifecycle.Error{Kind: lifecycle.ErrHost, Msg: "cannot bootstrap: " + err.Error(), Hint: "install them by hand, then run mvm setup"}
+	case err != nil:
+		return fmt.Errorf("cannot bootstrap: %w", err)
+	}
+	return nil
+}
+
+// preparedHost opens the host. One that was never set up is bootstrapped and
+// set up first, as far as that takes no decision: the software tier is a
+// person's own choice.
+func (a *app) preparedHost(ctx context.Context) (*lifecycle.Host, error) {
+	h, err := a.host()
+	if err != nil || h.Config.Tier != "" {
+		return h, err
+	}
+	a.note("this host is not set up yet: doing what mvm bootstrap does")
+	if err := a.installMissing(ctx); err != nil {
+		return nil, err
+	}
+	done, err := h.Setup(ctx, lifecycle.SetupOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("cannot set up this host: %w", err)
+	}
+	a.note("tier %s (%s): %s", done.Tier, done.VMM, done.Reason)
+	if done.Unit != "" {
+		a.note("systemd runs %s at every boot", done.Unit)
+	}
+	return h, nil
 }
