@@ -194,6 +194,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"absent":  cmdAbsent,
 	"hidden":  cmdHidden,
 	"killvmm": cmdKillVMM,
+	"traced":  cmdTraced,
 	"signal":  cmdSignal,
 }
 
@@ -282,6 +283,39 @@ func cmdHidden(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if looked < 2 {
 		ts.Fatalf("no supervisor and VMM to look at")
+	}
+}
+
+// traced FILE STEP… fails unless FILE is in Chrome's trace event format and has
+// each of the steps once, inside of the whole that the file spans.
+func cmdTraced(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: traced <file> <step>…")
+	}
+	var doc struct {
+		Events []struct {
+			Name  string   `json:"name"`
+			Phase string   `json:"ph"`
+			TS    *float64 `json:"ts"`
+			Dur   *float64 `json:"dur"`
+			PID   int      `json:"pid"`
+			TID   int      `json:"tid"`
+		} `json:"traceEvents"`
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &doc))
+	seen := map[string]int{}
+	for _, e := range doc.Events {
+		if e.TS == nil || e.Dur == nil || *e.TS < 0 || *e.Dur < 0 || e.PID == 0 || e.TID == 0 {
+			ts.Fatalf("%+v is no whole event", e)
+		}
+		if e.Phase == "X" {
+			seen[e.Name]++
+		}
+	}
+	for _, step := range args[1:] {
+		if seen[step] != 1 {
+			ts.Fatalf("step %q is there %d times", step, seen[step])
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,17 +14,25 @@ import (
 
 func (a *app) tenantRun() *cobra.Command {
 	var opts lifecycle.RunOptions
+	var file string
 	cmd := &cobra.Command{
 		Use:   "run <id>",
 		Short: "Start a tenant's microVM and wait until the guest answers on SSH",
 		Long: `Start a tenant's microVM and wait until the guest answers on SSH.
 
 Ctrl-C while waiting for the guest stops the waiting, not the guest.`,
-		Example: "  mvm tenant run acme\n  mvm tenant run acme --no-wait",
+		Example: "  mvm tenant run acme\n  mvm tenant run acme --no-wait\n  mvm tenant run acme --trace run.json",
 		Args:    exactArgs(1, "one tenant id"),
 		RunE: a.onTenant("run", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			opts.Progress = a.showStep
+			var spans []lifecycle.Span
+			if file != "" {
+				ctx = lifecycle.WithTrace(ctx, func(s lifecycle.Span) { spans = append(spans, s) })
+			}
 			done, err := h.Run(ctx, args[0], opts)
+			if file != "" {
+				err = errors.Join(err, saveTrace(file, "mvm tenant run "+args[0], spans))
+			}
 			if err != nil {
 				return err
 			}
@@ -41,6 +50,7 @@ Ctrl-C while waiting for the guest stops the waiting, not the guest.`,
 	f := cmd.Flags()
 	f.BoolVar(&opts.NoWait, "no-wait", false, "return as soon as the VMM runs")
 	f.DurationVar(&opts.Timeout, "timeout", 0, "how long to wait for the guest (default: limits.ssh_timeout_sec)")
+	f.StringVar(&file, "trace", "", "write how long each step took to this `file`, for ui.perfetto.dev or chrome://tracing")
 	waitFlag(cmd)
 	return cmd
 }

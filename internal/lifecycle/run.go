@@ -32,12 +32,15 @@ func (h *Host) Run(ctx context.Context, id string, o RunOptions) (Ran, error) {
 	if o.Progress == nil {
 		o.Progress = func(supervisor.Progress) {}
 	}
-	already, err := h.start(ctx, id, o.Progress)
+	already, err := h.start(ctx, id, traced(ctx, o.Progress))
 	if err != nil {
 		return Ran{}, err
 	}
 	if !o.NoWait {
-		if err := h.waitForSSH(ctx, id, o.Timeout); err != nil {
+		began := time.Now()
+		err := h.waitForSSH(ctx, id, o.Timeout)
+		trace(ctx, "ssh answers", began)
+		if err != nil {
 			return Ran{}, err
 		}
 	}
@@ -47,7 +50,9 @@ func (h *Host) Run(ctx context.Context, id string, o RunOptions) (Ran, error) {
 
 // start brings the VMM up under the tenant's lock.
 func (h *Host) start(ctx context.Context, id string, progress func(supervisor.Progress)) (already bool, err error) {
+	began := time.Now()
 	lock, err := h.Store.LockTenant(ctx, id, h.Wait)
+	trace(ctx, "lock", began)
 	if err != nil {
 		return false, err
 	}

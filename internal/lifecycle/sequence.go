@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"time"
 
 	"github.com/auser/mvm/internal/crash"
 )
@@ -16,7 +17,10 @@ type step struct {
 // sequence does the steps of an act in order and stops at the first failure.
 func sequence(ctx context.Context, act string, steps []step) error {
 	for _, s := range steps {
-		if err := s.do(ctx); err != nil {
+		began := time.Now()
+		err := s.do(ctx)
+		trace(ctx, s.name, began)
+		if err != nil {
 			return err
 		}
 		crash.Point(act + "/" + s.name)

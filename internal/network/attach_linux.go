@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/auser/mvm/internal/network/firewall"
 	"github.com/auser/mvm/internal/undo"
@@ -31,6 +32,7 @@ func Attach(ctx context.Context, cfg Config, ep Endpoint) (changes []Change, err
 	var back undo.Stack
 	defer back.Run(ctx, &err)
 
+	began := time.Now()
 	name := cfg.BridgeOf(ep.IP)
 	bridge, changes, err := l.ensureBridge(name, func() ([]Change, error) { return cfg.clearObstacles(ctx, name) })
 	if err != nil {
@@ -41,7 +43,9 @@ func Attach(ctx context.Context, cfg Config, ep Endpoint) (changes []Change, err
 		return changes, err
 	}
 	changes = append(changes, switched...)
+	cfg.did("bridge", began)
 
+	began = time.Now()
 	tap, created, err := l.ensureTAP(ep)
 	if err != nil {
 		return changes, err
@@ -49,12 +53,17 @@ func Attach(ctx context.Context, cfg Config, ep Endpoint) (changes []Change, err
 	if created {
 		back.Push("detach tap "+ep.TAP, func(ctx context.Context) error { return Detach(ctx, cfg, ep) })
 	}
+	cfg.did("tap", began)
+	began = time.Now()
 	if err := cfg.addRules(ctx, ep); err != nil {
 		return changes, err
 	}
+	cfg.did("firewall", began)
+	began = time.Now()
 	if err := l.connectTAP(tap, bridge, ep); err != nil {
 		return changes, err
 	}
+	cfg.did("connect", began)
 	back.Clear()
 	return changes, nil
 }

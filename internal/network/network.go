@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/auser/mvm/internal/network/firewall"
 	"github.com/auser/mvm/internal/network/ipam"
@@ -55,6 +56,15 @@ type Config struct {
 	GatewayPorts []Service    // what tenants may reach on the gateway
 	GatewayOpen  bool         // everything on the gateway
 	Firewall     string       // nft, iptables, or empty to choose by trying
+
+	// Did, if not nil, is told of each step of Attach as it ends.
+	Did func(step string, began time.Time)
+}
+
+func (c Config) did(step string, began time.Time) {
+	if c.Did != nil {
+		c.Did(step, began)
+	}
 }
 
 // Endpoint is one tenant's place in the network.

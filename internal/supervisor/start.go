@@ -64,7 +64,7 @@ func (s *supervisor) bringUp(ctx context.Context) (*launch, error) {
 		if err := step.do(ctx); err != nil {
 			return l, err
 		}
-		s.tell(Progress{Step: step.name, Start: began, Took: time.Since(began)})
+		s.did(step.name, began)
 		crash.Point("supervisor/" + step.name)
 	}
 	return l, nil
@@ -136,6 +136,7 @@ func (l *launch) verify(context.Context) error {
 
 func (l *launch) attachNetwork(ctx context.Context) error {
 	cfg := NetworkConfig(l.store, l.supervisor.config)
+	cfg.Did = l.did
 	ep, err := Endpoint(l.state)
 	if err != nil {
 		return err

@@ -68,6 +68,7 @@ func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) er
 	ctx = context.WithoutCancel(ctx)
 	terminate := make(chan os.Signal, 1)
 	signal.Notify(terminate, unix.SIGTERM)
+	began := time.Now()
 	s := &supervisor{
 		store: st, config: cfg, t: st.Tenant(id), progress: progress,
 		log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
@@ -78,6 +79,7 @@ func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) er
 		return err
 	}
 	defer s.console.Close()
+	s.did("prepare", began)
 	listener, err := listen(s.t.ControlSocket())
 	if err != nil {
 		s.failStart(err)
@@ -199,18 +201,22 @@ type running struct {
 
 // start moves the tenant to running.
 func (s *supervisor) start(ctx context.Context, inARow int) (running, error) {
+	began := time.Now()
 	if err := s.enter(evStart, "", nil); err != nil {
 		return running{}, err
 	}
+	s.did("starting", began)
 	up, err := s.bringUp(ctx)
 	if err != nil {
 		err = s.record("start", up.detail, err)
 	} else {
+		began := time.Now()
 		err = s.enter(evUp, "", func(st *tenant.State) {
 			p := up.vm.Process().ID()
 			st.FirecrackerPID, st.FirecrackerStart = p.PID, p.Start
 			st.VMM, st.LastStartedAt = up.version, time.Now().UTC()
 		})
+		s.did("running", began)
 	}
 	if err != nil {
 		s.down.Run(ctx, &err)
@@ -349,6 +355,11 @@ func (s *supervisor) record(act string, detail map[string]any, err error) error 
 		e.Result, e.Error = audit.Failed, err.Error()
 	}
 	return errors.Join(err, audit.Append(s.store.AuditFile(s.t.ID), e))
+}
+
+// did tells of a step that ends now.
+func (s *supervisor) did(step string, began time.Time) {
+	s.tell(Progress{Step: step, Start: began, Took: time.Since(began)})
 }
 
 // tell reports to whoever started this process. They may have gone: then
