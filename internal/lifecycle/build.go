@@ -155,8 +155,9 @@ func (h *Host) Manifest(id string) (*build.Manifest, error) {
 	return &m, nil
 }
 
-// link makes the image the tenant's: links, lock and manifest first, the state
-// last. Killed in between, the next build does it again.
+// link makes the image the tenant's. Killed in between, the tenant boots what
+// its manifest says, the former image or the new one, and the next build does
+// the rest.
 func (h *Host) link(ctx context.Context, id string, m build.Manifest) error {
 	lock, err := h.Store.LockTenant(ctx, id, h.BuildWait)
 	if err != nil {
@@ -170,6 +171,7 @@ func (h *Host) link(ctx context.Context, id string, m build.Manifest) error {
 	}
 	paths := tenant.Artifacts{Image: m.Image, ManifestPath: t.Manifest(), ManifestSHA256: store.SHA256(data)}
 	return sequence(ctx, "link", []step{
+		{"announce", func(context.Context) error { return h.announce(id, paths.ManifestSHA256) }},
 		{"artifacts", func(context.Context) error { return h.linkArtifacts(t, m, &paths) }},
 		{"lock", func(context.Context) error { return atomicfile.Write(t.LockFile(), m.Source.LockFile(), 0o600) }},
 		{"manifest", func(context.Context) error { return atomicfile.Write(t.Manifest(), data, 0o600) }},
@@ -179,6 +181,18 @@ func (h *Host) link(ctx context.Context, id string, m build.Manifest) error {
 				return nil
 			})
 		}},
+	})
+}
+
+// announce records which manifest comes next.
+func (h *Host) announce(id, manifestSHA256 string) error {
+	state, err := h.Store.LoadState(id)
+	if err != nil || state.Artifacts.Recorded(manifestSHA256) {
+		return err
+	}
+	return h.Store.UpdateState(id, func(s *tenant.State) error {
+		s.Artifacts.NextManifestSHA256 = manifestSHA256
+		return nil
 	})
 }
 

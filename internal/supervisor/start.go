@@ -80,8 +80,9 @@ func (l *launch) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the manifest: %w", err)
 	}
-	if have := store.SHA256(data); have != l.state.Artifacts.ManifestSHA256 {
-		return &changedError{fmt.Sprintf("the manifest %s is not that of the last whole build: a build was cut short, or somebody changed it", l.t.Manifest()), l.t.ID}
+	manifestSHA256 := store.SHA256(data)
+	if !l.state.Artifacts.Recorded(manifestSHA256) {
+		return &changedError{fmt.Sprintf("the manifest %s is not that of the last build: somebody changed it", l.t.Manifest()), l.t.ID}
 	}
 	if l.manifest, err = build.DecodeManifest(data); err != nil {
 		return err
@@ -96,7 +97,7 @@ func (l *launch) load(ctx context.Context) error {
 	l.version = l.driver.Name() + " " + l.version
 	l.detail = map[string]any{
 		"vmm": l.version, "tier": l.supervisor.config.Tier, "no_jailer": l.supervisor.config.VMM.NoJailer, "spec": l.state.Spec,
-		"image": l.manifest.Image, "artifacts": l.manifest.Artifacts, "manifest_sha256": l.state.Artifacts.ManifestSHA256,
+		"image": l.manifest.Image, "artifacts": l.manifest.Artifacts, "manifest_sha256": manifestSHA256,
 		"flake_lock_hash": l.manifest.Source.LockHash, "source_nar_hash": l.manifest.Source.NARHash, "nix_store_paths": l.manifest.StorePaths(),
 	}
 	return nil

@@ -75,7 +75,15 @@ type Artifacts struct {
 	FCBaseConfig   string `json:"fc_base_config_path,omitzero"`
 	ManifestPath   string `json:"manifest_path,omitzero"`
 	ManifestSHA256 string `json:"manifest_sha256,omitzero"`
+	// NextManifestSHA256 is that of a build that is becoming the tenant's:
+	// where it was killed meanwhile, the manifest may be either.
+	NextManifestSHA256 string `json:"next_manifest_sha256,omitzero"`
 }
 
 // Built says whether there is something to boot.
 func (a Artifacts) Built() bool { return a.Image != "" }
+
+// Recorded says whether the manifest with this hash is one that a build wrote.
+func (a Artifacts) Recorded(manifestSHA256 string) bool {
+	return manifestSHA256 != "" && (manifestSHA256 == a.ManifestSHA256 || manifestSHA256 == a.NextManifestSHA256)
+}
