@@ -98,7 +98,17 @@ func or(a, b string) string {
 }
 
 func (a *app) run(ctx context.Context, args []string) error {
-	if a.quiet = quiet(args); !local(args) {
+	a.quiet = quiet(args)
+	switch word, rest := verb(args); {
+	case asksHelp(rest):
+	case word == "status":
+		return a.status(ctx, args)
+	case word == "dev" || word == "start":
+		if err := a.prepare(ctx); err != nil {
+			return err
+		}
+	}
+	if !local(args) {
 		return a.proxy(ctx, args)
 	}
 	root := a.rootCommand()
@@ -134,6 +144,13 @@ func local(args []string) bool {
 	return word == "" || slices.Contains(localVerbs, word)
 }
 
+func asksHelp(args []string) bool {
+	if i := slices.Index(args, "--"); i >= 0 {
+		args = args[:i]
+	}
+	return slices.Contains(args, "-h") || slices.Contains(args, "--help")
+}
+
 func quiet(args []string) bool {
 	for _, word := range args {
 		switch word {
@@ -155,8 +172,9 @@ and runs it in its own Firecracker microVM. On this host it does so inside a
 Lima VM, where its state is, too.
 
 The commands below are about this host and that VM. Every other one, such as
-tenant, dev, status, audit or reconcile, runs inside, as if it ran here:
-mvm help tenant. Local flakes are copied in first, to the same path.`,
+tenant, dev, audit or reconcile, runs inside, as if it ran here: mvm help
+tenant. mvm status says how the VM is and then what it says inside, and starts
+none. Local flakes are copied in first, to the same path.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -171,7 +189,10 @@ mvm help tenant. Local flakes are copied in first, to the same path.`,
 }
 
 // proxy runs the command line inside.
-func (a *app) proxy(ctx context.Context, args []string) error {
+func (a *app) proxy(ctx context.Context, args []string) error { return a.proxyTo(ctx, args, a.out) }
+
+// proxyTo runs the command line inside, with another standard output.
+func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 	if word, _ := verb(args); strings.HasPrefix(word, "__complete") {
 		// The Tab key starts no machine.
 		if inst, err := a.vm.Look(ctx); err != nil || inst.Status != lima.StatusRunning {
@@ -200,7 +221,7 @@ func (a *app) proxy(ctx context.Context, args []string) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, lima.ForwardedSignals()...)
 	defer signal.Stop(signals)
-	code, err := a.vm.Run(ctx, lima.Command{Args: in.Args, Env: env, Dir: dir, In: stdin, Out: a.out, Err: a.err, Signals: signals})
+	code, err := a.vm.Run(ctx, lima.Command{Args: in.Args, Env: env, Dir: dir, In: stdin, Out: out, Err: a.err, Signals: signals})
 	if err != nil {
 		return err
 	}

@@ -78,6 +78,25 @@ func (a *app) bootstrapCommand() *cobra.Command {
 	return cmd
 }
 
+// prepare makes the Lima VM where there is none, as mvm bootstrap does: Lima
+// first, where that is missing. What the machine is like is still a person's
+// own choice where this host cannot do the default.
+func (a *app) prepare(ctx context.Context) error {
+	if _, err := exec.LookPath(a.vm.Limactl); err == nil {
+		inst, err := a.vm.Look(ctx)
+		if err != nil || inst.Status != lima.StatusMissing {
+			return err
+		}
+	}
+	a.note("there is no Lima VM %s yet: doing what mvm bootstrap does", a.vm.Name)
+	if err := a.installLima(ctx); err != nil {
+		return err
+	}
+	aside := *a
+	aside.out = a.err // standard output is that of the command to come
+	return aside.setup(ctx, setupOptions{})
+}
+
 // installLima has Homebrew install Lima.
 func (a *app) installLima(ctx context.Context) error {
 	if _, err := exec.LookPath(a.vm.Limactl); err == nil {

@@ -2,6 +2,7 @@ package limacli
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/auser/mvm/internal/lima"
 )
 
 func count(calls [][]string, words ...string) int {
@@ -220,6 +223,96 @@ func TestCompletionStartsNoMachine(t *testing.T) {
 	}
 	if n := count(w.home.Calls(t), "start", "--tty=false", "--timeout", "5m0s"); n != 0 {
 		t.Error("it started the VM")
+	}
+}
+
+// mvm dev makes the VM where there is none, unless that takes a decision.
+func TestDevMakesTheVM(t *testing.T) {
+	w := newWorld(t)
+	host, err := lima.Detect(t.Context(), "linux")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, undecided := host.Choose("")
+	out, code := w.mvm(t, "", "dev", "--", "true", "--help")
+	made := count(w.home.Calls(t), "start")
+	if undecided == nil && (code != 0 || made != 1) {
+		t.Errorf("exit %d, %d made: %s", code, made, out)
+	}
+	if undecided != nil && (code != 5 || made != 0 || !strings.Contains(out, "mvm setup --machine software")) {
+		t.Errorf("exit %d, %d made: %s", code, made, out)
+	}
+	// Once decided, it stays so for a VM that has to be made again.
+	for _, args := range [][]string{{"setup", "--machine", "software", "--recreate"}, {"lima", "delete", "--yes"}} {
+		if out, code := w.mvm(t, "", args...); code != 0 {
+			t.Fatalf("%v: exit %d: %s", args, code, out)
+		}
+	}
+	cmd := w.command("dev")
+	var said strings.Builder
+	cmd.Stderr = &said
+	stdout, err := cmd.Output()
+	if err != nil || string(stdout) != "[\"dev\"]\n" || !strings.Contains(said.String(), "making the Lima VM mvm") {
+		t.Errorf("%v: %s\n%s", err, stdout, said.String())
+	}
+	if out, code := w.mvm(t, "", "start"); code != 0 || strings.Contains(out, "making") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// mvm status says how the Lima VM is, and leaves one that does not run alone.
+func TestStatusNamesTheVM(t *testing.T) {
+	w := newWorld(t)
+	if out, code := w.mvm(t, "", "status"); code != 0 || !strings.Contains(out, "Lima VM      none: mvm setup makes it") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if out, code := w.mvm(t, "", "status", "--json"); code != 0 || !strings.Contains(out, `"status": "missing"`) {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if out, code := w.mvm(t, "", "setup", "--machine", "software"); code != 0 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	type answer struct {
+		Lima limaState      `json:"lima"`
+		VMM  string         `json:"vmm"`
+		Dev  map[string]any `json:"dev"`
+	}
+	ask := func() (got answer) {
+		t.Helper()
+		out, code := w.mvm(t, "", "status", "--json")
+		if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 {
+			t.Fatalf("exit %d: %v: %s", code, err, out)
+		}
+		return got
+	}
+
+	inside := `{"vmm": "qemu", "dev": {"there": true}}`
+	if err := os.WriteFile(w.home.Guest("mvm", "/var/lib/status"), []byte(inside), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, code := w.mvm(t, "", "status")
+	if code != 0 || !strings.Contains(out, "Lima VM      mvm, running\nLima tier    software tier, as asked: ") || !strings.HasSuffix(out, inside) {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if got := ask(); got.Lima.Status != "Running" || got.Lima.Tier != "software" || got.Lima.TierReason == "" || got.VMM != "qemu" || got.Dev["there"] != true {
+		t.Errorf("%+v", got)
+	}
+
+	for _, status := range []string{"Stopped", "Broken"} {
+		w.home.Set(t, "mvm", "status", status)
+		before := len(w.home.Calls(t))
+		out, code := w.mvm(t, "", "status")
+		if code != 0 || !strings.Contains(out, "mvm, "+strings.ToLower(status)+"\n") || !strings.Contains(out, "software tier") || strings.Contains(out, inside) {
+			t.Errorf("%s: exit %d: %s", status, code, out)
+		}
+		if got := ask(); got.Lima.Status != status || got.Lima.Tier != "software" || got.Dev != nil {
+			t.Errorf("%s: %+v", status, got)
+		}
+		for _, c := range w.home.Calls(t)[before:] {
+			if c[0] != "list" {
+				t.Errorf("%s: it ran limactl %q", status, c)
+			}
+		}
 	}
 }
 
