@@ -18,6 +18,9 @@ type Inputs struct {
 	// Dev says that the dev microVM is brought up with the flake that it has,
 	// or, where there is none yet, with the working directory's.
 	Dev bool
+	// Undecided says, once brought, that the dev microVM cannot run yet, because
+	// a setup did not get to its end.
+	Undecided bool
 	// Tenant is the one that is built: its flake, which only the VM knows, may
 	// be a local one.
 	Tenant string

@@ -14,7 +14,8 @@ import (
 func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) error {
 	if in.Dev {
 		var status struct {
-			Dev struct {
+			Tier string `json:"tier"`
+			Dev  struct {
 				There   bool  `json:"there"`
 				MicroVM shown `json:"microvm"`
 			} `json:"dev"`
@@ -22,6 +23,7 @@ func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) e
 		if err := vm.ask(ctx, in, env, &status, "status"); err != nil {
 			return err
 		}
+		in.Undecided = status.Tier == ""
 		if status.Dev.There {
 			return vm.refresh(ctx, status.Dev.MicroVM.Spec.FlakeRef, dir)
 		}

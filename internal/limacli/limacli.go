@@ -218,6 +218,11 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 	if err := a.vm.Bring(ctx, &in, dir, env); err != nil {
 		return err
 	}
+	if in.Undecided {
+		if err := a.setupAside(ctx); err != nil {
+			return err
+		}
+	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, lima.ForwardedSignals()...)
 	defer signal.Stop(signals)

@@ -63,10 +63,10 @@ func guest(args []string) int {
 	case "status":
 		data, err := os.ReadFile("/var/lib/status")
 		if err != nil {
-			data = []byte(`{"dev": {"there": false}}`)
+			data = []byte(`{"tier": "software", "dev": {"there": false}}`)
 		}
 		os.Stdout.Write(data)
-	case "dev":
+	case "dev", "start":
 		fmt.Printf("%q\n", args)
 	case "setup":
 		fmt.Printf("%q\n", args)

@@ -92,8 +92,14 @@ func (a *app) prepare(ctx context.Context) error {
 	if err := a.installLima(ctx); err != nil {
 		return err
 	}
+	return a.setupAside(ctx)
+}
+
+// setupAside sets up on the way to another command, whose standard output it
+// leaves alone.
+func (a *app) setupAside(ctx context.Context) error {
 	aside := *a
-	aside.out = a.err // standard output is that of the command to come
+	aside.out = a.err
 	return aside.setup(ctx, setupOptions{})
 }
 

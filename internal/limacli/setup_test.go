@@ -183,8 +183,8 @@ func TestFlakesAreCopied(t *testing.T) {
 	}
 	// The dev microVM gets the working directory's flake once, and keeps it.
 	for status, want := range map[string]string{
-		`{"dev": {"there": false}}`: fmt.Sprintf("%q", []string{"dev", "--flake", w.dir}),
-		fmt.Sprintf(`{"dev": {"there": true, "microvm": {"spec": {"flake_ref": %q}}}}`, w.dir): `["dev"]`,
+		`{"tier": "software", "dev": {"there": false}}`:                                                            fmt.Sprintf("%q", []string{"dev", "--flake", w.dir}),
+		fmt.Sprintf(`{"tier": "software", "dev": {"there": true, "microvm": {"spec": {"flake_ref": %q}}}}`, w.dir): `["dev"]`,
 	} {
 		if err := os.WriteFile(w.home.Guest("mvm", "/var/lib/status"), []byte(status), 0o600); err != nil {
 			t.Fatal(err)
@@ -255,7 +255,14 @@ func TestDevMakesTheVM(t *testing.T) {
 	if err != nil || string(stdout) != "[\"dev\"]\n" || !strings.Contains(said.String(), "making the Lima VM mvm") {
 		t.Errorf("%v: %s\n%s", err, stdout, said.String())
 	}
-	if out, code := w.mvm(t, "", "start"); code != 0 || strings.Contains(out, "making") {
+	if out, code := w.mvm(t, "", "start"); code != 0 || strings.Contains(out, "making") || strings.Contains(out, "setup") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	// A setup that was interrupted before its last step is completed.
+	if err := os.WriteFile(w.home.Guest("mvm", "/var/lib/status"), []byte(`{"tier": "", "dev": {"there": false}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := w.mvm(t, "", "start"); code != 0 || strings.Contains(out, "making") || !strings.Contains(out, `["setup" "--tier" "software"]`) {
 		t.Errorf("exit %d: %s", code, out)
 	}
 }
