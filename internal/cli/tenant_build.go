@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/lifecycle"
 )
 
@@ -19,8 +18,10 @@ func (a *app) tenantBuild() *cobra.Command {
   mvm tenant build acme --offline --check`,
 		Args: exactArgs(1, "one tenant id"),
 		RunE: a.onTenant("build", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			opts.Progress = a.showBuild
+			progress, stop := a.followBuild(args[0])
+			opts.Progress = progress
 			manifest, result, err := h.Build(ctx, args[0], opts)
+			stop()
 			if err != nil {
 				return err
 			}
@@ -44,18 +45,4 @@ func (a *app) tenantBuild() *cobra.Command {
 	f.BoolVar(&opts.FreshStore, "fresh-store", false, "throw the tenant's Nix store away first, so that nothing an earlier build left can matter")
 	f.BoolVar(&opts.NoSandbox, "no-sandbox", false, "give up Nix's own sandbox: builders then share the container with one another")
 	return cmd
-}
-
-// showBuild prints what a build does, a line for each thing worth one.
-func (a *app) showBuild(e build.Event) {
-	switch e.Kind {
-	case build.Entered:
-		a.note("  %-10s %6.1f s", e.Phase, e.Elapsed.Seconds())
-	case build.Step:
-		a.note("    %s", e.Text)
-	case build.Log:
-		if a.verbose {
-			a.note("      %s", e.Text)
-		}
-	}
 }

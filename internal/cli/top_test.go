@@ -2,11 +2,8 @@ package cli
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	tea "charm.land/bubbletea/v2"
 
@@ -88,39 +85,7 @@ func TestTopFits(t *testing.T) {
 // TestTopInATerminal runs the program itself in tmux: it shows, sorts, filters
 // and gives the terminal back.
 func TestTopInATerminal(t *testing.T) {
-	if _, err := exec.LookPath("tmux"); err != nil {
-		t.Fatalf("tmux is needed: scripts/install-packages test (%v)", err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := os.Symlink(self, dir+"/mvm"); err != nil { // testscript makes it mvm by its name
-		t.Fatal(err)
-	}
-	tmux := func(args ...string) string {
-		t.Helper()
-		out, err := exec.Command("tmux", append([]string{"-f", "/dev/null", "-S", dir + "/tmux"}, args...)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("tmux %s: %v: %s", args, err, out)
-		}
-		return string(out)
-	}
-	tmux("new-session", "-d", "-x", "100", "-y", "20", "env", "PS1=READY:", "PATH="+dir+":"+os.Getenv("PATH"), "MVM_ROOT="+dir+"/root", "sh")
-	t.Cleanup(func() { exec.Command("tmux", "-S", dir+"/tmux", "kill-server").Run() })
-	see := func(want string) {
-		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-			screen := tmux("capture-pane", "-p")
-			if strings.Contains(screen, want) {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("no %q on the screen:\n%s", want, screen)
-			}
-		}
-	}
+	tmux, see := startTmux(t, "mvm")
 	see("READY:")
 	tmux("send-keys", "mvm top; echo ended with $?", "Enter")
 	see("0 running, CPU 0 %")

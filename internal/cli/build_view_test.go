@@ -1,0 +1,158 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/goldenfile"
+)
+
+// someBuild is what a build tells, as it goes.
+var someBuild = []build.Event{
+	{Phase: build.PhaseSnapshot, Kind: build.Entered, Text: "/home/me/guest"},
+	{Phase: build.PhaseContainer, Kind: build.Entered, Text: "localhost/mvm-builder:local"},
+	{Phase: build.PhaseEvaluate, Kind: build.Entered},
+	{Phase: build.PhaseEvaluate, Kind: build.Step, Text: "downloading 'https://example.org/nixpkgs.tar.gz'",
+		Counts: build.Counts{Fetches: build.Count{Done: 1, Expected: 3, Running: 1}, Bytes: build.Count{Done: 5 << 20, Expected: 40 << 20}}},
+	{Phase: build.PhaseBuild, Kind: build.Entered},
+	{Phase: build.PhaseBuild, Kind: build.Step, Text: "building '/nix/store/0123456789abcdfghijklmnpqrsvwxyz-linux-6.12.drv'",
+		Counts: build.Counts{Builds: build.Count{Done: 2, Expected: 4, Running: 1}, Copies: build.Count{Done: 17, Expected: 20}, Bytes: build.Count{Done: 40 << 20, Expected: 40 << 20}}},
+	{Phase: build.PhaseBuild, Kind: build.Log, Source: "linux-6.12", Text: "  CC      fs/ext4/inode.o",
+		Counts: build.Counts{Builds: build.Count{Done: 2, Expected: 4, Running: 1, Failed: 1}, Copies: build.Count{Done: 20, Expected: 20}, Bytes: build.Count{Done: 40 << 20}}},
+	{Phase: build.PhaseCopy, Kind: build.Entered},
+	{Phase: build.PhaseDone, Kind: build.Entered},
+}
+
+func TestBuildView(t *testing.T) {
+	var b strings.Builder
+	for _, width := range []int{100, 30} {
+		v := buildView{name: "acme"}
+		for i, e := range someBuild {
+			v.take(e)
+			fmt.Fprintf(&b, "-- %d columns, event %d\n", width, i)
+			for _, line := range v.lines(time.Duration(i)*1300*time.Millisecond, width) {
+				if len([]rune(line)) >= width {
+					t.Errorf("too wide for %d: %q", width, line)
+				}
+				b.WriteString(line + "\n")
+			}
+		}
+	}
+	goldenfile.Check(t, "testdata/build_view.golden", b.String())
+}
+
+// TestPlainBuild is what a script or a log sees: no control characters.
+func TestPlainBuild(t *testing.T) {
+	for _, a := range []app{{}, {quiet: true}} {
+		var err strings.Builder
+		a.Err = &err
+		progress, stop := a.followBuild("acme")
+		for _, e := range someBuild {
+			progress(e)
+		}
+		stop()
+		if strings.ContainsAny(err.String(), "\r\x1b") || a.quiet != (err.String() == "") {
+			t.Errorf("quiet %v: %q", a.quiet, err.String())
+		}
+	}
+}
+
+// fakeBuild tells of a build that waits for its end, as the command does.
+func fakeBuild(ctx context.Context) int {
+	a := &app{Streams: Streams{In: os.Stdin, Out: io.Discard, Err: os.Stderr}}
+	progress, stop := a.followBuild("acme")
+	for _, e := range someBuild[:7] {
+		progress(e)
+	}
+	fail := make(chan struct{})
+	go func() {
+		os.Stdin.Read(make([]byte, 1)) // a key lets it fail
+		close(fail)
+	}()
+	var err error
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-fail:
+		err = &build.Error{Kind: build.ErrBuild, Msg: "Nix could not build the guest", Log: "the last words of linux"}
+	}
+	stop()
+	return a.report(ctx, err)
+}
+
+// TestBuildInATerminal shows a build in tmux, ends one by Ctrl-C and lets one
+// fail: the view is gone then, and the terminal works as before.
+func TestBuildInATerminal(t *testing.T) {
+	tmux, see := startTmux(t, "fake-build")
+	see("READY:")
+	tmux("send-keys", "clear; fake-build; echo ended with $?", "Enter")
+	see("building acme: building, ")
+	see("built 2 of 4 (1 failed), copied 20 of 20, 40 MiB")
+	see("linux-6.12>   CC      fs/ext4/inode.o")
+	for first, deadline := tmux("capture-pane", "-p"), time.Now().Add(30*time.Second); tmux("capture-pane", "-p") == first; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("without events the time does not go on")
+		}
+	}
+	tmux("send-keys", "C-c")
+	see("ended with 130")
+	if screen := tmux("capture-pane", "-p"); strings.Contains(screen, "building acme") || strings.Contains(screen, "inode.o") {
+		t.Errorf("the view is left on the screen:\n%s", screen)
+	}
+	tmux("send-keys", "clear; fake-build; echo failed with $?", "Enter")
+	see("building acme: building, ")
+	tmux("send-keys", "Enter")
+	see("the last words of linux")
+	see("mvm: Nix could not build the guest")
+	see("failed with 1")
+	tmux("send-keys", "stty -a | tr ' ' '\\n' | grep -cx -e icanon -e 'echo;*' -e isig", "Enter")
+	see("\n3\n")
+}
+
+// startTmux runs a shell in a terminal of its own, for which this very test
+// binary is a program with the given name. see waits until something is on the
+// screen.
+func startTmux(t *testing.T, program string) (tmux func(args ...string) string, see func(want string)) {
+	t.Helper()
+	if _, err := exec.LookPath("tmux"); err != nil {
+		t.Fatalf("tmux is needed: scripts/install-packages test (%v)", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(self, dir+"/"+program); err != nil { // testscript tells it by its name
+		t.Fatal(err)
+	}
+	tmux = func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command("tmux", append([]string{"-f", "/dev/null", "-S", dir + "/tmux"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("tmux %s: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
+	tmux("new-session", "-d", "-x", "100", "-y", "20", "env", "PS1=READY:", "PATH="+dir+":"+os.Getenv("PATH"), "MVM_ROOT="+dir+"/root", "sh")
+	t.Cleanup(func() { exec.Command("tmux", "-S", dir+"/tmux", "kill-server").Run() })
+	see = func(want string) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			screen := tmux("capture-pane", "-p")
+			if strings.Contains(screen, want) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("no %q on the screen:\n%s", want, screen)
+			}
+		}
+	}
+	return tmux, see
+}
