@@ -1,0 +1,97 @@
+package tests
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRestart kills the VMM of a tenant under each restart policy, again and
+// again as far as the policy goes.
+func TestRestart(t *testing.T) {
+	k := newStandinEnv(t, "reboot", "10.54.0.1/24")
+	k.buildTemplate(t)
+	for _, c := range []struct {
+		policy string
+		kills  int    // that it survives
+		reason string // of the end that it does not; empty: stopped instead
+	}{
+		{"no", 0, "killed"},
+		{"on-failure:1", 1, "gave up after 1 restarts in a row"},
+		{"always", 2, ""},
+		{"unless-stopped", 2, ""},
+	} {
+		t.Run(c.policy, func(t *testing.T) {
+			for _, args := range [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", c.policy}, {"tenant", "run", "acme", "--no-wait"}} {
+				k.do(t, args)
+			}
+			for restart := range c.kills {
+				k.killVMM(t)
+				got := k.waitFor(t, func(s observed) bool { return s.Phase == "running" && s.State.Restarts == restart+1 })
+				if got.State.Restarts != restart+1 {
+					t.Fatalf("after %d kills: %+v", restart+1, got)
+				}
+			}
+			k.killVMM(t)
+			if c.reason != "" {
+				got := k.waitFor(t, func(s observed) bool { return s.State.Phase == "failed" }) // the supervisor's word
+				if !strings.Contains(got.Reason, c.reason) {
+					t.Errorf("it failed because %q, want %q", got.Reason, c.reason)
+				}
+			} else {
+				// Stopped while it waits to be restarted, it stays so.
+				k.waitFor(t, func(s observed) bool { return s.Phase == "restarting" })
+				k.mvm(t, "tenant", "stop", "acme")
+				k.want(t, "stopped")
+			}
+			k.mvm(t, "tenant", "destroy", "acme", "--yes", "--wipe-volumes")
+			k.nothingLeft(t)
+		})
+	}
+}
+
+// observed is what show says.
+type observed struct {
+	Phase  string `json:"phase"`
+	Reason string `json:"reason"`
+	State  struct {
+		Phase    string `json:"phase"`
+		PID      int    `json:"firecracker_pid"`
+		Restarts int    `json:"restarts"`
+	} `json:"state"`
+}
+
+func (k *killEnv) show(t *testing.T) observed {
+	t.Helper()
+	var s observed
+	if err := json.Unmarshal([]byte(k.mvm(t, "tenant", "show", "acme", "--json")), &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (k *killEnv) waitFor(t *testing.T, holds func(observed) bool) observed {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		s := k.show(t)
+		if holds(s) {
+			return s
+		}
+		if time.Now().After(end) {
+			t.Fatalf("it stays %+v", s)
+		}
+	}
+}
+
+func (k *killEnv) killVMM(t *testing.T) {
+	t.Helper()
+	p, err := os.FindProcess(k.show(t).State.PID)
+	if err == nil {
+		err = p.Kill()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
