@@ -30,6 +30,7 @@ type builder struct {
 	engine   Engine
 	image    Image
 	snapshot Snapshot // zero for a remote source
+	only     string   // a Nix function of the flake's packages: evaluate this, build nothing
 	log      *nixLog
 	warnings []string
 }
@@ -321,6 +322,10 @@ func (b *builder) container(out string) container {
 	}
 	mounts = append(mounts, mount{source: out, target: "/out"})
 	nofile, nproc := ulimits(b.engine)
+	expr, attr := pickExpr(b.req.Tenant, b.req.Profile), "packages."+b.req.System
+	if b.only != "" {
+		expr, attr = b.only, "packages"
+	}
 	return container{
 		name:   containerName(b.req.Scope, b.req.Tenant),
 		labels: b.labels(),
@@ -338,8 +343,8 @@ func (b *builder) container(out string) container {
 		offline: b.req.Offline,
 		sandbox: !b.req.NoSandbox,
 		argv: []string{"sh", "-c", builderScript, "mvm-build", ref, registry,
-			pickExpr(b.req.Tenant, b.req.Profile), "packages." + b.req.System,
-			oneOrZero(b.req.RequireLock), oneOrZero(b.req.Check)},
+			expr, attr,
+			oneOrZero(b.req.RequireLock), oneOrZero(b.req.Check), oneOrZero(b.only != "")},
 	}
 }
 

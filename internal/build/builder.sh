@@ -5,9 +5,10 @@
 #   $3 Nix expression that picks the outputs
 #   $4 attribute holding them, such as packages.x86_64-linux
 #   $5 1: refuse an incomplete lock   $6 1: build a second time and compare
+#   $7 1: only evaluate: apply $3 to $4, write the result as JSON, build nothing
 set -eu
 umask 022
-ref=$1 registry=$2 pick=$3 attr=$4 require_lock=$5 check=$6
+ref=$1 registry=$2 pick=$3 attr=$4 require_lock=$5 check=$6 only=$7
 say() { printf '@mvm %s\n' "$*" >&2; }
 
 # A store that was not prepared for this user is prepared by the caller.
@@ -70,6 +71,10 @@ build() {
     case $ref in path:* | flake:*) ;; *)
         ref=$(nix eval --impure --raw --expr '(builtins.fromJSON (builtins.readFile "/out/metadata.json")).url') ;;
     esac
+    if [ "$only" = 1 ]; then
+        nix eval --json --no-write-lock-file "$ref#$attr" --apply "$pick" >/out/evaluated.json || { say fail evaluate; return 1; }
+        return
+    fi
     evaluate
     while read -r line && [ -n "$line" ]; do printf '%s\n' "$line"; done </out/plan >/tmp/lines
     [ -s /tmp/lines ] || { say fail outputs; return 1; }

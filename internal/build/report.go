@@ -228,6 +228,14 @@ func (b *builder) explain(ctx context.Context, out string, err error) error {
 // explainEvaluation tells a flake without packages for this system from one
 // that Nix cannot evaluate.
 func (b *builder) explainEvaluation(out, words string) error {
+	if strings.Contains(words, "unable to download") {
+		e := &Error{Kind: ErrInput, Msg: "an input of the flake cannot be downloaded", Log: words,
+			Hint: "see whether this host reaches it, or give the flake inputs that are on this host"}
+		if b.req.Offline {
+			e.Hint = "there is no network in the container, since builds are offline (--offline, or build.offline in config.toml): evaluate with network, or give the flake inputs that are on this host"
+		}
+		return e
+	}
 	if !strings.Contains(words, "does not provide attribute") {
 		return &Error{Kind: ErrInput, Msg: "Nix cannot evaluate the flake", Log: words, Hint: b.linkHint()}
 	}

@@ -22,6 +22,7 @@ func (a *app) commands() []*cobra.Command {
 		a.devDestroy(),
 		a.tenantCommand(),
 		a.builderCommand(),
+		a.flakeCommand(),
 		a.applyCommand(),
 		a.exportCommand(),
 		a.netCommand(),

@@ -100,22 +100,28 @@ func (h *Host) instance(id string) (string, error) {
 }
 
 func (h *Host) buildRequest(ctx context.Context, spec tenant.Spec, o BuildOptions) (build.Request, error) {
-	t := h.Store.Tenant(spec.TenantID)
-	engine := o.Engine
-	if engine == "" {
-		engine = h.Config.Build.Engine
-	}
 	previous, err := h.Manifest(spec.TenantID)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return build.Request{}, err
-	}
-	image, err := h.BuilderImage()
-	if err != nil {
 		return build.Request{}, err
 	}
 	instance, err := h.instance(spec.TenantID)
 	if err != nil {
 		return build.Request{}, err
+	}
+	req, err := h.requestFor(ctx, spec, instance, o)
+	req.PreviousManifest = previous
+	return req, err
+}
+
+// requestFor is a request for a store that is told from others by instance.
+func (h *Host) requestFor(ctx context.Context, spec tenant.Spec, instance string, o BuildOptions) (build.Request, error) {
+	image, err := h.BuilderImage()
+	if err != nil {
+		return build.Request{}, err
+	}
+	engine := o.Engine
+	if engine == "" {
+		engine = h.Config.Build.Engine
 	}
 	return build.Request{
 		Tenant: spec.TenantID, Instance: instance, TryLock: h.tryBuildLock(ctx), FlakeRef: spec.FlakeRef, Profile: spec.Profile,
@@ -127,8 +133,8 @@ func (h *Host) buildRequest(ctx context.Context, spec tenant.Spec, o BuildOption
 			Timeout: time.Duration(h.Config.Build.TimeoutMin) * time.Minute,
 		},
 		Offline: o.Offline || h.Config.Build.Offline, NoSandbox: o.NoSandbox, Force: o.Force, Check: o.Check, RequireLock: o.RequireLock,
-		FreshStore:       o.FreshStore || h.Config.Build.FreshStore,
-		PreviousManifest: previous, LogPath: t.BuildLog(),
+		FreshStore:      o.FreshStore || h.Config.Build.FreshStore,
+		LogPath:         h.Store.Tenant(spec.TenantID).BuildLog(),
 		CheckBaseConfig: func(data []byte) error { _, err := fcconfig.Parse(data); return err },
 	}, nil
 }

@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/flakecheck"
+	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+func (a *app) flakeCommand() *cobra.Command {
+	cmd := group(&cobra.Command{Use: "flake", Short: "Look at flakes that define guests"})
+	cmd.AddCommand(a.flakeCheck())
+	return cmd
+}
+
+func (a *app) flakeCheck() *cobra.Command {
+	var opts lifecycle.BuildOptions
+	cmd := &cobra.Command{
+		Use:   "check <flake>",
+		Short: "List the guests that a flake offers, and what is missing from them",
+		Long: `List the guests that a flake offers, and what is missing from them.
+
+The flake is evaluated in a throw-away container, as for a build; nothing is
+built. A guest is a tenant's own or a profile's; the outputs that each needs are
+in docs/flake-contract.md. The command fails where a guest is incomplete or
+there is none.`,
+		Example: `  mvm flake check ./nix/debian --offline
+  mvm flake check github:example/guests --json`,
+		Args: exactArgs(1, "one flake"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := a.host()
+			if err != nil {
+				return err
+			}
+			dir, err := os.Getwd()
+			if err != nil {
+				return err
+			}
+			opts.Progress = a.showBuild
+			report, err := h.CheckFlake(cmd.Context(), args[0], dir, opts)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				err = a.printJSON(report)
+			} else {
+				err = a.printFlake(report)
+			}
+			if err == nil && !report.OK() {
+				err = &tenant.InputError{Msg: fmt.Sprintf("flake %s does not keep the contract", args[0]), Hint: "see docs/flake-contract.md"}
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&opts.Offline, "offline", false, "evaluate without network")
+	cmd.Flags().StringVar(&opts.Engine, "engine", "", "container engine: docker, nerdctl or podman (default: build.engine, else the first that answers)")
+	a.jsonFlag(cmd, flakecheck.Report{})
+	return cmd
+}
+
+func (a *app) printFlake(r flakecheck.Report) error {
+	t := &table{head: []string{"GUEST", "SYSTEM", "INITRD", "STATE"}}
+	problems := r.Strays
+	for _, g := range r.Guests {
+		name, initrd, state := g.Name, "no", "complete"
+		if name == "" {
+			name = "(default)"
+		}
+		if g.Initrd {
+			initrd = "yes"
+		}
+		if !g.Complete() {
+			state = "incomplete"
+		}
+		problems = append(problems, g.Problems...)
+		t.row(name, g.System, initrd, state)
+	}
+	if len(r.Guests) == 0 {
+		fmt.Fprintln(a.Out, "no guests")
+	} else if err := a.printTable(t); err != nil {
+		return err
+	}
+	for _, p := range problems {
+		fmt.Fprintf(a.Out, "%s %s\n", p.Output, p.Why)
+	}
+	for _, system := range r.Other {
+		fmt.Fprintf(a.Out, "packages.%s has guests that no host can run\n", system)
+	}
+	return nil
+}
