@@ -318,6 +318,13 @@ func SpecDiff(have, want tenant.Spec) []string {
 func (h *Host) leases() (*ipam.Registry, error) {
 	subnet := h.subnet()
 	leases, err := ipam.Load(h.Store.LeasesFile(), subnet)
+	var changed *ipam.SubnetChangedError
+	if errors.As(err, &changed) {
+		return nil, &Error{
+			Kind: ErrState, Msg: changed.Error(),
+			Hint: fmt.Sprintf("set network.subnet back to %q, and destroy all tenants before you change it", changed.Leased),
+		}
+	}
 	var damaged *ipam.DamagedError
 	if !errors.As(err, &damaged) {
 		return leases, err

@@ -225,6 +225,9 @@ func (n NFT) Diff(ctx context.Context, b Base, tenants []Tenant) ([]Difference, 
 
 // diffObjects compares sets and chains, except those of single tenants.
 func diffObjects(family string, got, want *table) []Difference {
+	if len(got.objects) == 0 { // one line, not one for each of the dozens in it
+		return []Difference{{What: "the " + family + " table is missing"}}
+	}
 	names := maps.Clone(want.objects)
 	maps.Copy(names, got.objects)
 	var diffs []Difference
