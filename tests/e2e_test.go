@@ -172,6 +172,11 @@ func (e *env) removeTenants(t *testing.T) {
 func (e *env) nothingLeft(t *testing.T) {
 	t.Helper()
 	e.removeTenants(t)
+	e.wantNoLeftovers(t)
+}
+
+func (e *env) wantNoLeftovers(t *testing.T) {
+	t.Helper()
 	for _, root := range []string{e.root, devvm.Dir(e.root)} {
 		if out, err := exec.Command("../scripts/leftovers", root).CombinedOutput(); err != nil {
 			t.Errorf("something is left behind: %v\n%s", err, out)
@@ -180,6 +185,16 @@ func (e *env) nothingLeft(t *testing.T) {
 }
 
 func (e *env) setup(s *testscript.Env) error {
+	config := filepath.Join(e.root, "config.toml")
+	settings, err := os.ReadFile(config)
+	if err != nil {
+		return err
+	}
+	s.Defer(func() { // a script that changes it may fail midway
+		if err := os.WriteFile(config, settings, 0o600); err != nil {
+			s.T().Fatal(err)
+		}
+	})
 	s.Setenv("PATH", e.bin+":"+os.Getenv("PATH"))
 	s.Setenv("MVM_ROOT", e.root)
 	s.Setenv("REPO", e.repo)

@@ -58,13 +58,20 @@ func TestStorm(t *testing.T) {
 // a time.
 func (k *killEnv) allAtOnce(t *testing.T, ids []string, args func(id string) []string) {
 	t.Helper()
-	turns := make(chan bool, 30)
+	k.eachAtOnce(t, 30, slices.Concat(ids, ids), args)
+}
+
+// eachAtOnce gives every tenant the command, with up to so many processes at a
+// time.
+func (e *env) eachAtOnce(t *testing.T, processes int, ids []string, args func(id string) []string) {
+	t.Helper()
+	turns := make(chan bool, processes)
 	var all sync.WaitGroup
-	for _, id := range slices.Concat(ids, ids) {
+	for _, id := range ids {
 		turns <- true
 		all.Go(func() {
 			defer func() { <-turns }()
-			cmd := exec.Command(filepath.Join(k.bin, "mvm"), append([]string{"--root", k.root}, args(id)...)...)
+			cmd := exec.Command(filepath.Join(e.bin, "mvm"), append([]string{"--root", e.root}, args(id)...)...)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("mvm %s: %v\n%s", strings.Join(args(id), " "), err, out)
 			}
