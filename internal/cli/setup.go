@@ -10,6 +10,7 @@ import (
 
 func (a *app) setupCommand() *cobra.Command {
 	var opts lifecycle.SetupOptions
+	var noJail bool
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Check this host and decide the tier that tenants run on",
@@ -32,6 +33,9 @@ a reboot and stops their guests when the host shuts down.`,
 			if err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("no-jail") {
+				opts.NoJail = &noJail
+			}
 			done, err := h.Setup(cmd.Context(), opts)
 			if err != nil {
 				return fmt.Errorf("cannot set up this host: %w", err)
@@ -51,6 +55,6 @@ a reboot and stops their guests when the host shuts down.`,
 	f.StringVar(&opts.Firecracker, "firecracker", "", "install Firecracker and its jailer first: a version that mvm has checksums of, a release's archive, or a folder")
 	f.StringVar(&opts.SHA256, "firecracker-sha256", "", "accept an archive that mvm has no checksum of, if this is its checksum")
 	f.BoolVar(&opts.Unverified, "firecracker-unverified", false, "accept the programs of a folder, which nothing vouches for")
-	f.BoolVar(&opts.NoJail, "no-jail", false, "run Firecracker without its jailer; kept as vmm.no_jailer")
+	f.BoolVar(&noJail, "no-jail", false, "run Firecracker without its jailer; kept as vmm.no_jailer")
 	return cmd
 }

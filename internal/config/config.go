@@ -184,6 +184,9 @@ func SetVMM(data []byte, v VMM) []byte {
 	}
 	replaced := func(line string) bool {
 		key, _, _ := strings.Cut(line, "=")
+		if strings.TrimSpace(key) == "no_jailer" {
+			return true // left out, it is false
+		}
 		return strings.Contains("\n"+settings.String(), "\n"+strings.TrimSpace(key)+" = ") && strings.Contains(line, "=")
 	}
 	var buf bytes.Buffer

@@ -82,7 +82,7 @@ func TestSetVMMKeepsTheRest(t *testing.T) {
 	for _, data := range []string{
 		"", "tier = 'kvm'", "tier = 'kvm'\n[logs]\nconsole_files = 3\n",
 		"[vmm] # mine\nfirecracker = '/old'\nqemu = '/q'\n[logs]\nconsole_files = 3 # jailer = 1\n",
-		"[vmm]",
+		"[vmm]", "[vmm]\nno_jailer = true\n",
 	} {
 		got := SetVMM([]byte(data), v)
 		c, err := Parse(got)

@@ -13,8 +13,8 @@ import (
 // name it. Killed anywhere, it is done again; nothing names a release that is
 // not whole.
 func (h *Host) setUpVMM(ctx context.Context, o SetupOptions, c *config.Config) error {
-	if o.NoJail {
-		c.VMM.NoJailer = true
+	if o.NoJail != nil {
+		c.VMM.NoJailer = *o.NoJail
 	}
 	if o.Firecracker == "" {
 		if o.SHA256 != "" || o.Unverified {

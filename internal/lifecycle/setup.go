@@ -27,7 +27,7 @@ type SetupOptions struct {
 	Firecracker string
 	SHA256      string // accepts an archive that is not pinned, if this is its checksum
 	Unverified  bool   // accepts a folder, whose programs nothing vouches for
-	NoJail      bool   // run Firecracker without its jailer, from now on
+	NoJail      *bool  // whether Firecracker runs without its jailer from now on; nil: as before
 }
 
 // SetupDone is what setup found and decided.

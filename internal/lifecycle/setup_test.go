@@ -131,6 +131,48 @@ func writeRelease(t *testing.T, version string) (path, sum string) {
 	return path, fmt.Sprintf("%x", sha256.Sum256(data))
 }
 
+// TestNoJailIsSaidAndKept: without its jailer Firecracker is refused, until
+// setup was told --no-jail; that is kept, recorded, and can be taken back.
+func TestNoJailIsSaidAndKept(t *testing.T) {
+	h := newHost(t)
+	bin := t.TempDir()
+	for name, says := range map[string]string{"firecracker": "Firecracker v1.16.1", "qemu-system-x86_64": "QEMU emulator version 10.0.0", "qemu-system-aarch64": "QEMU emulator version 10.0.0"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\necho '"+says+"'\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin)
+	c := config.Config{Tier: config.TierKVM}
+	var advised *Error
+	if _, err := h.vmmVersion(t.Context(), c); !errors.As(err, &advised) || !strings.Contains(err.Error(), "jailer of Firecracker is not installed") || !strings.Contains(advised.Hint, "mvm setup --firecracker") {
+		t.Errorf("without a jailer: %v, want it refused with a hint", err)
+	}
+	yes, no := true, false
+	for _, step := range []struct {
+		said *bool
+		want bool
+	}{{nil, false}, {&yes, true}, {nil, true}, {&no, false}} {
+		if _, err := h.Setup(t.Context(), SetupOptions{Tier: config.TierSoftware, NoJail: step.said}); err != nil {
+			t.Fatal(err)
+		}
+		kept, err := config.Load(h.Store.ConfigFile())
+		if err != nil || kept.VMM.NoJailer != step.want {
+			t.Fatalf("config.toml has no_jailer = %v, %v; want %v", kept.VMM.NoJailer, err, step.want)
+		}
+		entries, err := h.Audit("")
+		if err != nil || len(entries) == 0 {
+			t.Fatal(entries, err)
+		}
+		if last := entries[len(entries)-1]; last.Act != "setup" || last.Detail["no_jailer"] != step.want {
+			t.Errorf("recorded %+v, want no_jailer %v", last, step.want)
+		}
+		kept.Tier = config.TierKVM
+		if version, err := h.vmmVersion(t.Context(), kept); (err == nil) != step.want {
+			t.Errorf("no_jailer %v: %q, %v", step.want, version, err)
+		}
+	}
+}
+
 func TestSetupInstallsFirecracker(t *testing.T) {
 	h := newHost(t)
 	path, sum := writeRelease(t, "1.16.1")

@@ -122,9 +122,9 @@ func TestAPITrustsNoName(t *testing.T) {
 }
 
 func TestJailerArgs(t *testing.T) {
-	got := jailerArgs(vmm.Machine{ID: "acme", UID: 900010, GID: 900010}, "/opt/firecracker", "/run/mvm/jail", "/run/netns/x")
+	got := jailerArgs(vmm.Machine{ID: "acme", UID: 900010, GID: 900010}, "/opt/firecracker", "/run/mvm/jail")
 	want := strings.Fields("--id acme --exec-file /opt/firecracker --uid 900010 --gid 900010 --chroot-base-dir /run/mvm/jail " +
-		"--resource-limit no-file=1024 --netns /run/netns/x -- --api-sock /run/firecracker.socket --config-file /fc.final.json " +
+		"--resource-limit no-file=1024 -- --api-sock /run/firecracker.socket --config-file /fc.final.json " +
 		"--log-path /run/firecracker.log --level Info --metrics-path /run/firecracker.metrics")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

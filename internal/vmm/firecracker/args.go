@@ -29,7 +29,7 @@ func vmmArgs() []string {
 
 // jailerArgs are the jailer's arguments. It is told no cgroup: it is started
 // inside of the right one.
-func jailerArgs(m vmm.Machine, binary, base, netns string) []string {
+func jailerArgs(m vmm.Machine, binary, base string) []string {
 	args := []string{
 		"--id", m.ID,
 		"--exec-file", binary,
@@ -37,9 +37,6 @@ func jailerArgs(m vmm.Machine, binary, base, netns string) []string {
 		"--gid", strconv.Itoa(m.GID),
 		"--chroot-base-dir", base,
 		"--resource-limit", "no-file=" + strconv.Itoa(vmm.MaxFiles),
-	}
-	if netns != "" {
-		args = append(args, "--netns", netns)
 	}
 	return append(append(args, "--"), vmmArgs()...)
 }

@@ -37,8 +37,6 @@ type Options struct {
 	Jailer string // "" looks jailer up beside the binary, then in PATH
 	// NoJailer runs Firecracker in mvm's own jail instead.
 	NoJailer bool
-	// NetNS is the path of a network namespace to run in; "" is the caller's.
-	NetNS string
 	// AllowUnfiltered accepts a Firecracker without seccomp filters, as a
 	// build for debugging is.
 	AllowUnfiltered bool
@@ -161,10 +159,8 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.NetNS == "" {
-		if err := vmm.FindTAPs(m); err != nil {
-			return nil, err
-		}
+	if err := vmm.FindTAPs(m); err != nil {
+		return nil, err
 	}
 	if err := vmm.PrepareJail(m); err != nil {
 		return nil, err
@@ -222,7 +218,7 @@ func (d *Driver) launch(m vmm.Machine) (vmm.Launch, error) {
 		return vmm.Launch{}, fmt.Errorf("cannot start Firecracker: the jailer wants %s, not %s", jail.Root(base, m.ID), m.Jail)
 	}
 	return vmm.Launch{
-		Path: d.Jailer, Args: jailerArgs(m, d.Binary, base, d.NetNS),
+		Path: d.Jailer, Args: jailerArgs(m, d.Binary, base),
 		KeepRoot: true, Cgroup: m.Cgroup,
 	}, nil
 }
