@@ -46,6 +46,11 @@ func ok(format string, args ...any) Finding { return Finding{OK, fmt.Sprintf(for
 func note(format string, args ...any) Finding {
 	return Finding{Note, fmt.Sprintf(format, args...), ""}
 }
+
+// advice is a note that comes with what may be done.
+func advice(fix, format string, args ...any) Finding {
+	return Finding{Note, fmt.Sprintf(format, args...), fix}
+}
 func warning(fix, format string, args ...any) Finding {
 	return Finding{Warning, fmt.Sprintf(format, args...), fix}
 }

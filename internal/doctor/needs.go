@@ -2,12 +2,14 @@ package doctor
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/vmm"
 	"github.com/auser/mvm/internal/vmm/firecracker"
+	"github.com/auser/mvm/internal/vmm/firecracker/install"
 )
 
 // host is a state directory and its settings, with the checks that concern
@@ -33,10 +36,12 @@ func needs(h *lifecycle.Host) []Check {
 		fixable{check{"state directory", d.stateDir}, func(context.Context) error { return os.Chmod(h.Store.Root, 0o700) }},
 		check{"disk space", d.disk},
 		check{"file system", d.fileSystem},
+		check{"fs-verity", d.verity},
 		check{"KVM", d.kvm},
 		check{"tier", d.tier},
 		check{"VMM", d.vmm},
 		check{"VMM files", d.vmmFiles},
+		check{"huge page pool", d.hugePagePool},
 		check{"programs", d.programs},
 		check{"TAP devices", d.tun},
 		check{"firewall", d.firewall},
@@ -88,6 +93,10 @@ func (h host) disk(context.Context) Finding {
 	if err := unix.Statfs(h.Store.Root, &st); err != nil {
 		return failure("", "cannot look at the disk of %s: %v", h.Store.Root, err)
 	}
+	return diskFinding(st)
+}
+
+func diskFinding(st unix.Statfs_t) Finding {
 	free := uint64(st.Bavail) * uint64(st.Bsize)
 	text := fmt.Sprintf("%d GiB free of %d GiB", free>>30, st.Blocks*uint64(st.Bsize)>>30)
 	const fix = "free some: mvm gc removes what no tenant uses"
@@ -126,6 +135,30 @@ func (h host) fileSystem(context.Context) (f Finding) {
 		return note("files cannot share blocks (reflink): snapshots of volumes are full copies; XFS and btrfs can")
 	}
 	return ok("files can share blocks (reflink): snapshots of volumes take an instant")
+}
+
+// verity asks what a file's measure is: where there is none, the answer tells
+// whether there could be one.
+func (h host) verity(context.Context) Finding {
+	dir, err := os.Open(h.Store.Root)
+	if err != nil {
+		return failure("make it readable for root", "cannot look at %s: %v", h.Store.Root, err)
+	}
+	defer dir.Close()
+	var digest [2 + 2 + 64]byte // struct fsverity_digest with room for SHA-512
+	binary.NativeEndian.PutUint16(digest[2:], 64)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), unix.FS_IOC_MEASURE_VERITY, uintptr(unsafe.Pointer(&digest)))
+	return verityFinding(errno)
+}
+
+func verityFinding(errno unix.Errno) Finding {
+	switch errno {
+	case 0, unix.ENODATA:
+		return ok("the file system has it; mvm itself holds artifacts to their checksums")
+	case unix.EOPNOTSUPP, unix.ENOTTY, unix.EINVAL:
+		return note("the file system lacks it; mvm itself holds artifacts to their checksums")
+	}
+	return note("cannot tell: %v", errno)
 }
 
 func (h host) kvm(context.Context) Finding {
@@ -168,7 +201,67 @@ func (h host) vmm(ctx context.Context) Finding {
 	if h.Config.Tier == config.TierKVM && h.Config.VMM.NoJailer {
 		return warning("take vmm.no_jailer out of "+h.Store.ConfigFile(), "%s %s, without its jailer", driver.Name(), version)
 	}
-	return ok("%s %s", driver.Name(), version)
+	fc, isFirecracker := driver.(*firecracker.Driver)
+	if !isFirecracker {
+		return ok("%s %s", driver.Name(), version)
+	}
+	jailer, err := install.ProgramVersion(ctx, fc.Jailer)
+	if err != nil {
+		return failure(fix, "%v", err)
+	}
+	return releaseFinding(version, jailer)
+}
+
+// releaseFinding is about versions of Firecracker and its jailer, which are
+// made for one another.
+func releaseFinding(version, jailer string) Finding {
+	pin := install.Pins[0].Version
+	switch {
+	case jailer != version:
+		return failure("mvm setup --firecracker "+pin, "firecracker %s with the jailer of %s: both must be of one release", version, jailer)
+	case version != pin:
+		return advice("mvm setup --firecracker "+pin, "firecracker %s with its jailer; mvm is made for %s", version, pin)
+	}
+	return ok("firecracker %s with its jailer", version)
+}
+
+// hugePagePool adds up what tenants ask for: one that finds the pool too small
+// does not start.
+func (h host) hugePagePool(context.Context) Finding {
+	ids, err := h.Store.IDs()
+	if err != nil {
+		return failure("make it readable for root", "%v", err)
+	}
+	want := 0
+	for _, id := range ids {
+		spec, err := h.Store.LoadSpec(id)
+		if err != nil {
+			return note("cannot tell: %v", err)
+		}
+		if spec.HugePages {
+			want += spec.MemMiB
+		}
+	}
+	pool, err := vmm.HugePagesMiB()
+	if err != nil {
+		return note("cannot tell: %v", err)
+	}
+	return poolFinding(want, pool)
+}
+
+// poolFinding compares MiB that tenants want with those that are reserved.
+func poolFinding(want, pool int) Finding {
+	const pageMiB = 2
+	switch {
+	case want > pool:
+		return warning(fmt.Sprintf("sysctl vm.nr_hugepages=%d, and in /etc/sysctl.d for the next boot", (want+pageMiB-1)/pageMiB),
+			"tenants want %d MiB of huge pages, %d MiB are reserved: not all can run at once", want, pool)
+	case want > 0:
+		return ok("tenants want %d MiB of huge pages, %d MiB are reserved", want, pool)
+	case pool > 0:
+		return advice("sysctl vm.nr_hugepages=0, if nothing else uses them", "%d MiB are reserved, and no tenant uses huge pages", pool)
+	}
+	return ok("no tenant uses huge pages")
 }
 
 // vmmFiles are what the jailer starts as root: who can replace one of them, or

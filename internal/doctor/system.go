@@ -7,7 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,7 @@ type system string
 func (s system) checks() []Check {
 	ksm := check{"same-page merging", s.ksm}
 	return []Check{
-		check{"kernel", func(context.Context) Finding { return kernelFinding(release()) }},
+		check{"kernel", s.kernel},
 		check{"hyper-threading", s.smt},
 		fixable{ksm, func(context.Context) error {
 			return os.WriteFile(s.path("/sys/kernel/mm/ksm/run"), []byte("0"), 0)
@@ -29,6 +30,9 @@ func (s system) checks() []Check {
 		check{"CPU vulnerabilities", s.vulnerabilities},
 		check{"kernel messages", s.console},
 		check{"huge page mitigation", s.hugePages},
+		check{"cgroup moves", s.favorDynMods},
+		check{"guests' timers", s.timers},
+		check{"microcode", s.microcode},
 		check{"clock", func(context.Context) Finding { return clock() }},
 	}
 }
@@ -45,17 +49,13 @@ func (s system) read(p string) (text string, missing bool, err error) {
 	return strings.TrimSpace(string(data)), false, err
 }
 
-func release() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return ""
+func (s system) kernel(context.Context) Finding {
+	release, _, err := s.read("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return note("cannot tell: %v", err)
 	}
-	return unix.ByteSliceToString(u.Release[:])
-}
-
-func kernelFinding(release string) Finding {
-	var major, minor int
-	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n != 2 {
+	major, minor, known := kernelVersion(release)
+	if !known {
 		return note("cannot tell the version of %q", release)
 	}
 	switch [2]int{major, minor} {
@@ -66,6 +66,11 @@ func kernelFinding(release string) Finding {
 		return failure("run Linux 5.10 or newer", "Linux %s is too old", release)
 	}
 	return note("Linux %s; Firecracker is tested on 5.10, 6.1 and 6.18", release)
+}
+
+func kernelVersion(release string) (major, minor int, known bool) {
+	n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor) // what does not fit is not known
+	return major, minor, n == 2
 }
 
 func (s system) smt(context.Context) Finding {
@@ -137,24 +142,111 @@ func (s system) console(context.Context) Finding {
 	if quiet {
 		return ok("quiet")
 	}
-	return warning("boot with quiet loglevel=1", "the host's console gets all: guests that provoke messages slow the host down")
+	return advice("boot with quiet loglevel=1", "the host's console gets all: guests that provoke messages slow the host down")
 }
 
-// hugePages is about the iTLB multihit mitigation of KVM on x86, which costs
+// multihit says whether this CPU has the iTLB multihit bug of x86, and so needs
+// KVM's mitigation.
+func (s system) multihit() bool {
+	hit, missing, err := s.read("/sys/devices/system/cpu/vulnerabilities/itlb_multihit")
+	return err == nil && !missing && !strings.HasPrefix(hit, "Not affected")
+}
+
+// hugePages is about the mitigation of iTLB multihit in KVM, which costs
 // start-up time where the CPU does not need it.
 func (s system) hugePages(context.Context) Finding {
-	if runtime.GOARCH != "amd64" {
-		return ok("not of this architecture")
-	}
-	hit, missing, err := s.read("/sys/devices/system/cpu/vulnerabilities/itlb_multihit")
-	if err != nil || missing || !strings.HasPrefix(hit, "Not affected") {
-		return ok("as the CPU needs it")
-	}
 	mode, missing, err := s.read("/sys/module/kvm/parameters/nx_huge_pages")
-	if err != nil || missing || mode == "never" || mode == "N" {
-		return ok("off, the CPU does not need it")
+	switch {
+	case err != nil:
+		return note("cannot tell: %v", err)
+	case missing || mode == "never" || mode == "N":
+		return ok("off")
+	case s.multihit():
+		return ok("on, the CPU needs it")
 	}
 	return warning("boot with kvm.nx_huge_pages=never", "on (%s), and this CPU does not need it: machines start slower", mode)
+}
+
+// favorDynMods is about how fast threads move between groups of cgroup v2: the
+// mitigation of iTLB multihit starts one for each machine, and Linux 6.0 made
+// the move slow unless the file system is mounted so.
+func (s system) favorDynMods(context.Context) Finding {
+	release, _, err := s.read("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return note("cannot tell: %v", err)
+	}
+	if major, _, known := kernelVersion(release); !s.multihit() || known && major < 6 {
+		return ok("fast enough")
+	}
+	mounts, _, err := s.read("/proc/mounts")
+	if err != nil {
+		return note("cannot tell: %v", err)
+	}
+	for line := range strings.Lines(mounts) {
+		words := strings.Fields(line)
+		if len(words) < 4 || words[2] != "cgroup2" {
+			continue
+		}
+		if slices.Contains(strings.Split(words[3], ","), "favordynmods") {
+			return ok("fast: %s is mounted with favordynmods", words[1])
+		}
+		return warning("mount -o remount,favordynmods "+words[1], "%s is mounted without favordynmods: machines start slower", words[1])
+	}
+	return ok("fast enough: there is no cgroup v2")
+}
+
+// timers is about the shortest period of a guest's timer that KVM on x86 keeps.
+func (s system) timers(context.Context) Finding {
+	const usual = 200 // microseconds, KVM's own default
+	text, missing, err := s.read("/sys/module/kvm/parameters/min_timer_period_us")
+	switch {
+	case err != nil:
+		return note("cannot tell: %v", err)
+	case missing:
+		return ok("no such setting here")
+	}
+	period, err := strconv.Atoi(text)
+	switch {
+	case err != nil:
+		return note("cannot tell: kvm.min_timer_period_us is %q", text)
+	case period < usual:
+		return warning(fmt.Sprintf("boot with kvm.min_timer_period_us=%d or more", usual), "a guest may have a timer every %d µs: it can slow the host down", period)
+	case period == usual:
+		return advice("boot with a higher kvm.min_timer_period_us", "a guest may have a timer every %d µs; where many guests run, a longer period spares the host", period)
+	}
+	return ok("every %d µs at most", period)
+}
+
+// microcode says what the CPUs run. Only their maker knows whether it is the
+// newest.
+func (s system) microcode(context.Context) Finding {
+	info, _, err := s.read("/proc/cpuinfo")
+	if err != nil {
+		return note("cannot tell: %v", err)
+	}
+	var revisions []string
+	virtual := false
+	for line := range strings.Lines(info) {
+		key, value, _ := strings.Cut(line, ":")
+		switch strings.TrimSpace(key) {
+		case "microcode":
+			revisions = append(revisions, strings.TrimSpace(value))
+		case "flags":
+			virtual = virtual || slices.Contains(strings.Fields(value), "hypervisor")
+		}
+	}
+	slices.Sort(revisions)
+	revisions = slices.Compact(revisions)
+	const fix = "keep intel-microcode or amd64-microcode installed and current"
+	switch {
+	case virtual:
+		return note("this host is a virtual machine: its microcode is the business of the machine below")
+	case len(revisions) == 0:
+		return note("the kernel does not tell; keep the firmware current")
+	case len(revisions) > 1:
+		return warning(fix, "the CPUs run different revisions: %s", strings.Join(revisions, ", "))
+	}
+	return advice(fix, "revision %s; whether it is the newest only the CPU's maker knows", revisions[0])
 }
 
 func clock() Finding {

@@ -91,7 +91,7 @@ func (vm *VM) Ensure(ctx context.Context) error {
 		return err
 	}
 	if inst.Status == StatusMissing {
-		return &Error{Kind: ErrHost, Msg: fmt.Sprintf("there is no Lima VM %s to run in", vm.Name), Hint: "mvm setup makes it"}
+		return vm.missing()
 	}
 	if err := vm.start(ctx, inst); err != nil {
 		return err
@@ -101,6 +101,29 @@ func (vm *VM) Ensure(ctx context.Context) error {
 		return err
 	}
 	return vm.install(ctx, p)
+}
+
+// CheckRunning says what the VM is where it does not run. It starts nothing.
+func (vm *VM) CheckRunning(ctx context.Context) error {
+	inst, err := vm.Look(ctx)
+	switch {
+	case err != nil:
+		return err
+	case inst.Status == StatusRunning:
+		return nil
+	case inst.Status == StatusMissing:
+		return vm.missing()
+	}
+	why := ""
+	if len(inst.Errors) > 0 {
+		why = ": " + strings.Join(inst.Errors, "; ")
+	}
+	return &Error{Kind: ErrHost, Msg: fmt.Sprintf("the Lima VM %s does not run (%s)%s", vm.Name, inst.Status, why),
+		Hint: "mvm setup, or any command that needs it, starts it"}
+}
+
+func (vm *VM) missing() error {
+	return &Error{Kind: ErrHost, Msg: fmt.Sprintf("there is no Lima VM %s to run in", vm.Name), Hint: "mvm setup makes it"}
 }
 
 // start has an existing instance run. The caller holds the lock.

@@ -103,6 +103,10 @@ func (a *app) run(ctx context.Context, args []string) error {
 	case asksHelp(rest):
 	case word == "status":
 		return a.status(ctx, args)
+	case word == "doctor":
+		if err := a.vm.CheckRunning(ctx); err != nil { // who looks for what is wrong starts nothing
+			return err
+		}
 	case word == "dev" || word == "start":
 		if err := a.prepare(ctx); err != nil {
 			return err

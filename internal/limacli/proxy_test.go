@@ -66,7 +66,7 @@ func guest(args []string) int {
 			data = []byte(`{"tier": "software", "dev": {"there": false}}`)
 		}
 		os.Stdout.Write(data)
-	case "dev", "start":
+	case "dev", "start", "doctor":
 		fmt.Printf("%q\n", args)
 	case "setup":
 		fmt.Printf("%q\n", args)

@@ -81,6 +81,31 @@ func TestMissingVM(t *testing.T) {
 	}
 }
 
+// TestDoctorStartsNothing looks at a VM that is not there, one that runs, and
+// one that is stopped or broken.
+func TestDoctorStartsNothing(t *testing.T) {
+	if out, code := newWorld(t).mvm(t, "", "doctor"); code != 5 || !strings.Contains(out, "there is no Lima VM mvm") {
+		t.Errorf("missing: exit %d: %s", code, out)
+	}
+	w := ready(t)
+	if out, code := w.mvm(t, "", "doctor", "--json"); code != 0 || out != "[\"doctor\" \"--json\"]\n" {
+		t.Errorf("running: exit %d: %s", code, out)
+	}
+	if out, code := w.mvm(t, "", "lima", "stop"); code != 0 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	for _, status := range []string{"Stopped", "Broken"} {
+		w.home.Set(t, "mvm", "status", status)
+		out, code := w.mvm(t, "", "doctor")
+		if want := "the Lima VM mvm does not run (" + status + ")"; code != 5 || !strings.Contains(out, want) || !strings.Contains(out, "hint: mvm setup") {
+			t.Errorf("%s: exit %d: %s", status, code, out)
+		}
+		if out, _ := w.mvm(t, "", "lima", "status"); !strings.Contains(out, status) {
+			t.Errorf("it did not stay %s: %s", status, out)
+		}
+	}
+}
+
 func TestRunningIsNotReady(t *testing.T) {
 	w := ready(t)
 	if out, code := w.mvm(t, "", "lima", "stop"); code != 0 {

@@ -171,7 +171,7 @@ func activate(ctx context.Context, o Options, staging string, pin *Pin) (Install
 			return done, fmt.Errorf("%s has the checksum %s, not that of %s", name, sum, pin.Version)
 		}
 		done.SHA256[name] = sum
-		version, err := programVersion(ctx, path)
+		version, err := ProgramVersion(ctx, path)
 		if err != nil {
 			return done, err
 		}
@@ -206,8 +206,9 @@ func replace(staging, final string) error {
 	return os.RemoveAll(retired)
 }
 
-// programVersion asks a program what it is. Both print a name and vX.Y.Z.
-func programVersion(ctx context.Context, path string) (string, error) {
+// ProgramVersion asks Firecracker or its jailer what it is. Both print a name and
+// vX.Y.Z.
+func ProgramVersion(ctx context.Context, path string) (string, error) {
 	out, err := run.Output(ctx, path, "--version")
 	if err != nil {
 		return "", err
