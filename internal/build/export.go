@@ -34,6 +34,17 @@ func NewStoreKey(name string) (secret, public string, err error) {
 	return encode(sec), encode(pub), nil
 }
 
+// PublicStoreKey is the public half of a key that NewStoreKey made.
+func PublicStoreKey(secret string) (string, error) {
+	name, encoded, _ := strings.Cut(secret, ":")
+	key, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || len(key) != ed25519.PrivateKeySize {
+		return "", fmt.Errorf("cannot use the store key %q: it is damaged", name)
+	}
+	public := ed25519.PrivateKey(key).Public().(ed25519.PublicKey)
+	return name + ":" + base64.StdEncoding.EncodeToString(public), nil
+}
+
 // exportScript signs and copies store paths. Nothing of a flake runs beside
 // it; the key comes on standard input and is never in an argument, a file
 // outside the container's own memory or the environment.

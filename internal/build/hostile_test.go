@@ -223,6 +223,9 @@ func TestSubstitutes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if half, err := build.PublicStoreKey(secret); err != nil || half != public {
+				t.Errorf("the public half of the key is %q, %v, want %q", half, err, public)
+			}
 			if err := build.ExportStore(t.Context(), build.ExportRequest{
 				Manifest: m, Instance: trusted.Instance, Engine: engine, Scope: trusted.Scope, Substitutes: dir, SecretKey: secret}); err != nil {
 				t.Fatal(explain(err))

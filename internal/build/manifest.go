@@ -76,6 +76,8 @@ type Builder struct {
 	Sandbox       bool   `json:"sandbox"`
 	Offline       bool   `json:"offline"`
 	FreshStore    bool   `json:"fresh_store"` // it began with an empty store
+	// The keys whose signed store paths it could use.
+	TrustedKeys []string `json:"trusted_keys,omitempty"`
 
 	MemMiB         int     `json:"mem_mib"` // the container's limits
 	CPUs           float64 `json:"cpus"`

@@ -33,7 +33,7 @@ func (b *builder) manifest(out string) (Manifest, error) {
 		Builder: Builder{
 			Engine: b.engine.Name, EngineVersion: b.engine.Version,
 			Image: b.req.Image, ImageID: b.image.ID, ImageDigest: b.image.digest(),
-			Sandbox: !b.req.NoSandbox, Offline: b.req.Offline, FreshStore: b.req.FreshStore,
+			Sandbox: !b.req.NoSandbox, Offline: b.req.Offline, FreshStore: b.req.FreshStore, TrustedKeys: b.req.SubstitutesKeys,
 			MemMiB: b.req.Limits.MemMiB, CPUs: b.req.Limits.CPUs, Pids: b.req.Limits.Pids,
 			TimeoutSeconds: b.req.Limits.Timeout.Seconds(),
 		},

@@ -14,7 +14,7 @@ func (a *app) builderCommand() *cobra.Command {
 		Use:   "builder",
 		Short: "Manage the container image that guests are built in",
 	})
-	cmd.AddCommand(a.builderShow(), a.builderPull(), a.builderSet(), a.builderFetch(), a.builderBuildLocal())
+	cmd.AddCommand(a.builderShow(), a.builderPull(), a.builderSet(), a.builderFetch(), a.builderBuildLocal(), a.builderShare())
 	return cmd
 }
 

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -53,10 +54,14 @@ type Build struct {
 	Cache      string `toml:"cache,omitempty"`       // a folder that builds see read-only at /cache
 	Offline    bool   `toml:"offline,omitempty"`     // build without network, as with build --offline
 	FreshStore bool   `toml:"fresh_store,omitempty"` // begin every build with an empty Nix store, as with build --fresh-store
-	MemoryMiB  int    `toml:"memory_mib"`
-	CPUs       int    `toml:"cpus,omitempty"` // 0: all
-	Pids       int    `toml:"pids"`
-	TimeoutMin int    `toml:"timeout_minutes"`
+	// A folder of signed store paths that builds may use, and the public keys
+	// they accept beside this host's own.
+	SharedCache     string   `toml:"shared_cache,omitempty"`
+	SharedCacheKeys []string `toml:"shared_cache_keys,omitempty"`
+	MemoryMiB       int      `toml:"memory_mib"`
+	CPUs            int      `toml:"cpus,omitempty"` // 0: all
+	Pids            int      `toml:"pids"`
+	TimeoutMin      int      `toml:"timeout_minutes"`
 }
 
 // Limits are what tenants share.
@@ -245,6 +250,9 @@ func (c Config) validate() error {
 	case "", "nft", "iptables":
 	default:
 		return fmt.Errorf("network.firewall %q: want nft or iptables", c.Network.Firewall)
+	}
+	if d := c.Build.SharedCache; d != "" && !filepath.IsAbs(d) {
+		return fmt.Errorf("build.shared_cache %q: want an absolute path", d)
 	}
 	for _, s := range c.Network.GatewayPorts {
 		if _, err := ParseService(s); err != nil {

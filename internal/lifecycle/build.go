@@ -123,20 +123,26 @@ func (h *Host) requestFor(ctx context.Context, spec tenant.Spec, instance string
 	if engine == "" {
 		engine = h.Config.Build.Engine
 	}
+	cache, keys, err := h.sharedCache()
+	if err != nil {
+		return build.Request{}, err
+	}
 	return build.Request{
 		Tenant: spec.TenantID, Instance: instance, TryLock: h.tryBuildLock(ctx), FlakeRef: spec.FlakeRef, Profile: spec.Profile,
 		Engine: engine, Image: image,
 		SrcDir: h.Store.SnapshotsDir(), BuildDir: h.Store.BuildsDir(), ImagesDir: h.Store.ImagesDir(),
 		CacheDir: h.Config.Build.Cache, Scope: h.Store.Scope,
-		Limits: build.Limits{
-			MemMiB: h.Config.Build.MemoryMiB, CPUs: float64(h.Config.Build.CPUs), Pids: h.Config.Build.Pids,
-			Timeout: time.Duration(h.Config.Build.TimeoutMin) * time.Minute,
-		},
+		Limits: h.buildLimits(), Substitutes: cache, SubstitutesKeys: keys,
 		Offline: o.Offline || h.Config.Build.Offline, NoSandbox: o.NoSandbox, Force: o.Force, Check: o.Check, RequireLock: o.RequireLock,
 		FreshStore:      o.FreshStore || h.Config.Build.FreshStore,
 		LogPath:         h.Store.Tenant(spec.TenantID).BuildLog(),
 		CheckBaseConfig: func(data []byte) error { _, err := fcconfig.Parse(data); return err },
 	}, nil
+}
+
+func (h *Host) buildLimits() build.Limits {
+	c := h.Config.Build
+	return build.Limits{MemMiB: c.MemoryMiB, CPUs: float64(c.CPUs), Pids: c.Pids, Timeout: time.Duration(c.TimeoutMin) * time.Minute}
 }
 
 // Engine is the container engine that builds use.

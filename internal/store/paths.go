@@ -31,6 +31,9 @@ func (s *Store) VMMDir() string { return filepath.Join(s.Root, "vmm") }
 // BuilderDir holds the archive of a local builder image.
 func (s *Store) BuilderDir() string { return filepath.Join(s.Root, "builder") }
 
+// CacheKeyFile is the secret key that signs for the shared cache of builds.
+func (s *Store) CacheKeyFile() string { return filepath.Join(s.Root, "cache.key") }
+
 // AuditFile is the record of what was done to the tenant; with an empty id
 // that of what was done to the host.
 func (s *Store) AuditFile(id string) string {
