@@ -29,6 +29,24 @@ test: build ## everything that must hold before a change lands
 	$(MAKE) --no-print-directory prepare
 	scripts/test "$(CACHE)"
 
+.PHONY: bench
+bench: prepare ## measure mvm beside the bare VMM; PARTS=start,density,io,growth,storm chooses
+	scripts/install-packages bench
+	go build -o bin/bench ./scripts/bench
+	scripts/netns "$(CACHE)/bench/engine" bin/bench -cache "$(CACHE)" $(if $(PARTS),-parts $(PARTS)) $(BENCH_FLAGS)
+
+.PHONY: bench-record
+bench-record: prepare ## write docs/benchmarks.md from a whole run
+	scripts/install-packages bench
+	go build -o bin/bench ./scripts/bench
+	scripts/bench-record "$(CACHE)" $(BENCH_FLAGS)
+
+.PHONY: bench-compare
+bench-compare: prepare ## measure starts of this version and of BASE=<ref> in turn
+	scripts/install-packages bench
+	go build -o bin/bench ./scripts/bench
+	scripts/bench-compare "$(CACHE)" "$(BASE)" $(BENCH_FLAGS)
+
 .PHONY: lint
 lint: ## formatting, vet, staticcheck, shellcheck, layer rules
 	scripts/lint

@@ -31,13 +31,15 @@ type launch struct {
 	state    tenant.State
 	manifest build.Manifest
 	driver   vmm.Driver
-	version  string // of the VMM
+	version  string // of the VMM; not to be read before versionKnown
 	base     fcconfig.Base
 	config   fcconfig.Config
 	cgroup   *cgroup.Group
 	jail     string // its root
 	vm       vmm.VM
-	detail   map[string]any // for the audit record
+
+	versionKnown chan error
+	detail       map[string]any // for the audit record
 }
 
 // bringUp makes everything that has the VM's lifetime, in this order. What it
@@ -57,7 +59,7 @@ func (s *supervisor) bringUp(ctx context.Context) (*launch, error) {
 		{"jail", l.makeJail},
 		{"secrets", l.makeSecrets},
 		{"cgroup", l.makeCgroup},
-		{"audit", func(context.Context) error { return l.record("start", l.detail, nil) }},
+		{"audit", l.recordStart},
 		{"vmm", l.startVMM},
 	} {
 		began := time.Now()
@@ -91,16 +93,33 @@ func (l *launch) load(ctx context.Context) error {
 	if l.driver, err = Driver(l.supervisor.config); err != nil {
 		return err
 	}
-	if l.version, err = l.driver.Version(ctx); err != nil {
-		return err
-	}
-	l.version = l.driver.Name() + " " + l.version
+	l.askVersion(ctx)
 	l.detail = map[string]any{
-		"vmm": l.version, "tier": l.supervisor.config.Tier, "no_jailer": l.supervisor.config.VMM.NoJailer, "spec": l.state.Spec,
+		"tier": l.supervisor.config.Tier, "no_jailer": l.supervisor.config.VMM.NoJailer, "spec": l.state.Spec,
 		"image": l.manifest.Image, "artifacts": l.manifest.Artifacts, "manifest_sha256": manifestSHA256,
 		"flake_lock_hash": l.manifest.Source.LockHash, "source_nar_hash": l.manifest.Source.NARHash, "nix_store_paths": l.manifest.StorePaths(),
 	}
 	return nil
+}
+
+// askVersion asks the VMM for its version while the other steps go on: a
+// program as large as QEMU takes as long to load as all of them.
+func (l *launch) askVersion(ctx context.Context) {
+	l.versionKnown = make(chan error, 1)
+	go func() {
+		version, err := l.driver.Version(ctx)
+		l.version = l.driver.Name() + " " + version
+		l.versionKnown <- err
+	}()
+}
+
+// recordStart writes down what is about to run.
+func (l *launch) recordStart(context.Context) error {
+	if err := <-l.versionKnown; err != nil {
+		return err
+	}
+	l.detail["vmm"] = l.version
+	return l.record("start", l.detail, nil)
 }
 
 // useImage makes the paths those of the very image that is verified and

@@ -1,0 +1,92 @@
+// Command bench measures mvm beside what it is built on, in one run and in
+// turns, and prints medians, spreads and ratios. Absolute times are those of
+// the machine that it runs on; nothing is asserted about them.
+//
+// It is started by make bench, in a network namespace of its own.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// parts are what can be measured, in this order.
+var parts = []struct {
+	name string
+	what string
+	do   func(*bench, context.Context) error
+}{
+	{"start", "Start until SSH answers, stop, and the steps of a start", (*bench).startPart},
+	{"density", "What a supervisor takes beside its VMM, while nothing happens", (*bench).densityPart},
+	{"io", "Disk and round trip of one guest", (*bench).ioPart},
+	{"growth", "Commands beside 10 to 10,000 other tenants on disk", (*bench).growthPart},
+	{"storm", "Many tenants at once", (*bench).stormPart},
+}
+
+type bench struct {
+	*host
+	runs, storm int
+	base        string // another mvm to compare with
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
+	defer cancel()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) (err error) {
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	chosen := flag.String("parts", strings.Join(names, ","), "what to measure")
+	cache := flag.String("cache", ".cache", "what make prepare fetched")
+	mvm := flag.String("mvm", "bin/mvm", "the program to measure")
+	b := &bench{}
+	flag.StringVar(&b.base, "base", "", "another mvm to measure in turn with it")
+	flag.IntVar(&b.runs, "runs", 7, "how often each is measured")
+	flag.IntVar(&b.storm, "storm", 50, "how many tenants start at once")
+	flag.Parse()
+	list := strings.Split(*chosen, ",")
+	for _, name := range list {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("there is no part %q: use %s", name, strings.Join(names, ", "))
+		}
+	}
+	if *cache, err = filepath.Abs(*cache); err != nil {
+		return err
+	}
+	if *mvm, err = filepath.Abs(*mvm); err != nil {
+		return err
+	}
+	if b.host, err = prepare(ctx, *mvm, *cache); err != nil {
+		return err
+	}
+	defer b.cleanUp(&err)
+	fmt.Println(machine())
+	for _, p := range parts {
+		if !slices.Contains(list, p.name) {
+			continue
+		}
+		began := time.Now()
+		fmt.Printf("\n## %s (%s)\n\n", p.what, p.name)
+		if err := p.do(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		fmt.Fprintf(os.Stderr, "%s took %s\n", p.name, time.Since(began).Round(time.Second))
+	}
+	return nil
+}
