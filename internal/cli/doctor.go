@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/doctor"
@@ -51,7 +52,7 @@ same-page merging off, and sweeps what belongs to no tenant.`,
 }
 
 func (a *app) printFindings(results []doctor.Result) error {
-	colors := map[doctor.Level]string{doctor.OK: green, doctor.Note: dim, doctor.Warning: yellow, doctor.Failure: red}
+	colors := map[doctor.Level]ansi.Style{doctor.OK: green, doctor.Note: dim, doctor.Warning: yellow, doctor.Failure: red}
 	for _, r := range results {
 		if a.quiet && (r.Level == doctor.OK || r.Level == doctor.Note) && !r.Fixed {
 			continue

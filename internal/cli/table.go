@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -90,19 +89,21 @@ func (a *app) width() int {
 }
 
 // The colours of the first 16 that every terminal has, by the user's theme.
-const (
-	red    = "31"
-	green  = "32"
-	yellow = "33"
-	dim    = "2"
+var (
+	red    = ansi.NewStyle(ansi.AttrRedForegroundColor)
+	green  = ansi.NewStyle(ansi.AttrGreenForegroundColor)
+	yellow = ansi.NewStyle(ansi.AttrYellowForegroundColor)
+	dim    = ansi.NewStyle(ansi.AttrFaint)
 )
 
-// paint colours text where the output is a terminal and nobody objects.
-func (a *app) paint(color, text string) string {
-	if !a.colored() || color == "" {
+// paint styles text where the output is a terminal and nobody objects. It is
+// not lipgloss that does it: merely linked, that looks at the terminal when any
+// command starts, and asks tmux.
+func (a *app) paint(style ansi.Style, text string) string {
+	if !a.colored() {
 		return text
 	}
-	return fmt.Sprintf("\x1b[%sm%s\x1b[0m", color, text)
+	return style.Styled(text)
 }
 
 func (a *app) colored() bool {

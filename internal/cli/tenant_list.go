@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/lifecycle"
@@ -103,7 +104,7 @@ func (a *app) printTenants(list []listed, now time.Time) error {
 	return a.printTable(t)
 }
 
-func phaseColor(p tenant.Phase) string {
+func phaseColor(p tenant.Phase) ansi.Style {
 	switch p {
 	case tenant.Running:
 		return green

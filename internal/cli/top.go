@@ -212,7 +212,7 @@ func (m topModel) screen() string {
 		lines[i] = ansi.Truncate(l, m.width, "…")
 	}
 	if m.color && len(lines) > 0 {
-		lines[0] = "\x1b[7m" + lines[0] + "\x1b[0m"
+		lines[0] = ansi.NewStyle(ansi.AttrReverse).Styled(lines[0])
 	}
 	b.WriteString(strings.Join(lines, "\n"))
 	return b.String()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"time"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
 // watch shows something again and again until ctx ends, which is how it is
@@ -14,7 +16,7 @@ func (a *app) watch(ctx context.Context, every time.Duration, show func() error)
 	for {
 		if a.width() > 0 && !a.json {
 			// Home, and clear from there: no flicker, unlike clearing first.
-			if _, err := io.WriteString(a.Out, "\x1b[H\x1b[2J"); err != nil {
+			if _, err := io.WriteString(a.Out, ansi.CursorHomePosition+ansi.EraseEntireScreen); err != nil {
 				return err
 			}
 		}
