@@ -42,6 +42,9 @@ func (a *app) complete(cmd *cobra.Command) {
 	case strings.HasPrefix(operands, "<id>"), strings.HasPrefix(operands, "[id]"):
 		many := strings.Contains(operands, "…") && !strings.Contains(operands, "--")
 		cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 1 && strings.HasPrefix(operands, "<id> <snapshot>") {
+				return a.snapshots(args[0]), cobra.ShellCompDirectiveNoFileComp
+			}
 			if len(args) > 0 && !many {
 				return nil, cobra.ShellCompDirectiveDefault
 			}
@@ -95,6 +98,27 @@ func (a *app) profiles() []string {
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
+}
+
+// snapshots are the names of those of a tenant's data volume; like tenantIDs
+// it is for help only.
+func (a *app) snapshots(id string) []string {
+	if !slices.Contains(a.tenantIDs(), id) {
+		return nil
+	}
+	h, err := lifecycle.Open(a.root)
+	if err != nil {
+		return nil
+	}
+	v, err := h.ShowVolume(id)
+	if err != nil {
+		return nil
+	}
+	names := make([]string, len(v.Snapshots))
+	for i, s := range v.Snapshots {
+		names[i] = s.Name
+	}
+	return names
 }
 
 func without(list, used []string) []string {

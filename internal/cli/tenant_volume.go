@@ -241,7 +241,7 @@ func (a *app) volumeSnapshot() *cobra.Command {
 func (a *app) volumeRollback() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use:     "rollback <id> <name>",
+		Use:     "rollback <id> <snapshot>",
 		Short:   "Put a snapshot in the place of the data volume; the snapshot stays",
 		Example: "  mvm tenant volume rollback acme before-upgrade",
 		Args:    exactArgs(2, "a tenant id and a snapshot's name"),
@@ -263,7 +263,7 @@ func (a *app) volumeRollback() *cobra.Command {
 func (a *app) volumeRm() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use:     "rm <id> <name>",
+		Use:     "rm <id> <snapshot>",
 		Short:   "Remove a snapshot of a data volume",
 		Example: "  mvm tenant volume rm acme before-upgrade",
 		Args:    exactArgs(2, "a tenant id and a snapshot's name"),
