@@ -124,7 +124,7 @@ func ownedBootWord(word string) string {
 	switch key {
 	case "ip", "nfsaddrs": // nfsaddrs is the kernel's old name for ip
 		return "ip="
-	case "systemd.hostname", "systemd.machine_id":
+	case "hostname", "systemd.hostname", "systemd.machine_id": // hostname is the kernel's own
 		return key + "="
 	}
 	if key == "mvm" || strings.HasPrefix(key, "mvm.") {
@@ -133,11 +133,11 @@ func ownedBootWord(word string) string {
 	return ""
 }
 
-// AddBootWords puts words where the kernel reads them: before a lone --, after
-// which everything is for the guest's init.
+// AddBootWords puts words where the kernel reads them: before a lone --, quoted
+// or not, after which everything is for the guest's init.
 func AddBootWords(args string, words ...string) string {
 	all := splitBootArgs(args)
-	at := slices.Index(all, "--")
+	at := slices.IndexFunc(all, func(word string) bool { return unquote.Replace(word) == "--" })
 	if at < 0 {
 		at = len(all)
 	}

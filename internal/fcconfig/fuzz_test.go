@@ -56,7 +56,10 @@ func withoutInitrd() Runtime {
 	return rt
 }
 
-var ownedWord = regexp.MustCompile(`(?:^|[ "])"*(?:rd[.])?(ip|nfsaddrs|systemd[.]hostname|systemd[.]machine[-_]id|mvm[.][^= ]*)"*=`)
+var ownedWord = regexp.MustCompile(`(?:^|[ "])"*(?:rd[.])?(ip|nfsaddrs|hostname|systemd[.]hostname|systemd[.]machine[-_]id|mvm[.][^= ]*)"*=`)
+
+// endOfWords is what the kernel reads nothing after.
+var endOfWords = regexp.MustCompile(`(?:^| )["']*-["']*-["']*(?: |$)`)
 
 func checkInvariants(t *testing.T, cfg Config, rt Runtime) {
 	t.Helper()
@@ -88,7 +91,10 @@ func checkInvariants(t *testing.T, cfg Config, rt Runtime) {
 	if cfg.Vsock != nil || cfg.Pmem != nil || cfg.MemoryHotplug != nil || cfg.MMDS != nil || cfg.Logger != nil || cfg.Metrics != nil {
 		t.Fatalf("a section that reaches the host: %s", cfg.JSON())
 	}
-	before, _, _ := strings.Cut(cfg.BootSource.BootArgs+" ", " -- ")
+	before := cfg.BootSource.BootArgs
+	if end := endOfWords.FindStringIndex(before); end != nil {
+		before = before[:end[0]]
+	}
 	if words := ownedWord.FindAllString(before, -1); len(words) != 3 {
 		t.Fatalf("mvm's words appear %d times: %s", len(words), cfg.BootSource.BootArgs)
 	}
@@ -120,6 +126,7 @@ func checkPaths(t *testing.T, at string, v any) {
 func FuzzSplitBootArgs(f *testing.F) {
 	f.Add(`a b="c d" -- e`)
 	f.Add(`"ip=1 2" mvm.x`)
+	f.Add(`a "--" b`)
 	f.Fuzz(func(t *testing.T, args string) {
 		if badBootArgs(args) != "" {
 			return
