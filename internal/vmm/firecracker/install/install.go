@@ -18,6 +18,10 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/atomicfile"
+	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/run"
 )
 
@@ -79,22 +83,17 @@ func Install(ctx context.Context, o Options) (Installed, error) {
 	return done, nil
 }
 
-// Nothing of these names outlives an installation that was not killed.
-const (
-	stagingPrefix = ".new-"
-	retiredPrefix = ".old-"
-)
+// Nothing of this name outlives an installation that was not killed.
+const stagingPrefix = ".new-"
 
 func sweep(dir string) error {
-	for _, prefix := range []string{stagingPrefix, retiredPrefix} {
-		left, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
-		if err != nil {
+	left, err := filepath.Glob(filepath.Join(dir, stagingPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		if err := os.RemoveAll(path); err != nil {
 			return err
-		}
-		for _, path := range left {
-			if err := os.RemoveAll(path); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -186,24 +185,29 @@ func activate(ctx context.Context, o Options, staging string, pin *Pin) (Install
 	if err := os.Chmod(staging, 0o755); err != nil {
 		return done, err
 	}
+	crash.Point("install/staged")
 	if err := replace(staging, final); err != nil {
 		return done, err
 	}
+	crash.Point("install/placed")
 	done.Firecracker, done.Jailer = filepath.Join(final, "firecracker"), filepath.Join(final, "jailer")
 	return done, nil
 }
 
-// replace moves staging to final. What is there is moved aside first; killed
-// in between, the next installation puts it right.
+// replace gives staging its place in one step. What was there takes staging's,
+// and is removed with it: at no moment is there no whole release.
 func replace(staging, final string) error {
-	retired := filepath.Join(filepath.Dir(final), retiredPrefix+filepath.Base(final))
-	if err := os.Rename(final, retired); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := atomicfile.SyncDir(staging); err != nil {
 		return err
 	}
-	if err := os.Rename(staging, final); err != nil {
-		return err
+	err := unix.Renameat2(unix.AT_FDCWD, staging, unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
+	if errors.Is(err, unix.ENOENT) { // the first of its version
+		err = os.Rename(staging, final)
 	}
-	return os.RemoveAll(retired)
+	if err != nil {
+		return fmt.Errorf("cannot put %s in place: %w", final, err)
+	}
+	return atomicfile.SyncDir(filepath.Dir(final))
 }
 
 // ProgramVersion asks Firecracker or its jailer what it is. Both print a name and
