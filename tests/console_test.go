@@ -43,6 +43,14 @@ func (term *terminal) see(want string) {
 	})
 }
 
+func (term *terminal) seeNo(what string) {
+	term.t.Helper()
+	waitUntil(term.t, func() (bool, string) {
+		screen := term.tmux("capture-pane", "-p")
+		return !strings.Contains(screen, what), what + " is still on the screen:\n" + screen
+	})
+}
+
 // waitUntil waits for a condition, 60 seconds at most.
 func waitUntil(t *testing.T, holds func() (ok bool, why string)) {
 	t.Helper()
@@ -109,7 +117,9 @@ func TestConsole(t *testing.T) {
 	}
 
 	// A console that ends gives the terminal back, too.
-	at.enter("clear; mvm tenant console acme; echo ended with $?; stty -g > after; cmp before after && echo again as before")
+	at.enter("clear")
+	at.seeNo("at the console of tenant acme")
+	at.enter("mvm tenant console acme; echo ended with $?; stty -g > after; cmp before after && echo again as before")
 	at.see("at the console of tenant acme")
 	e.mvm(t, "tenant", "stop", "acme", "--force")
 	at.see("it has ended")
