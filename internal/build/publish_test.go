@@ -38,6 +38,41 @@ func publishIn(t *testing.T, images string) (*published, Manifest) {
 	return p, Manifest{Image: p.hash, Artifacts: p.artifacts}
 }
 
+// TestPublishForHundredTenants publishes what a hundred builds made of one
+// profile: it takes the disk of one.
+func TestPublishForHundredTenants(t *testing.T) {
+	made, images := artifacts(t), filepath.Join(t.TempDir(), "images")
+	addFiles(t, made, map[string]string{Initrd: strings.Repeat("initrd", 1<<17)})
+	var one int64
+	for i := range 100 {
+		out := filepath.Join(t.TempDir(), "out")
+		if got, err := exec.Command("cp", "-a", made, out).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, got)
+		}
+		p, err := publish(out, images, "x86_64-linux", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.release()
+		if p.isNew != (i == 0) {
+			t.Errorf("tenant %d: new is %v", i, p.isNew)
+		}
+		if i == 0 {
+			if one, err = diskUsage(images); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	hundred, err := diskUsage(images)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("one tenant takes %d bytes of disk, a hundred %d", one, hundred)
+	if one < 6<<17 || hundred > one+64<<10 { // folders may grow
+		t.Errorf("one tenant takes %d bytes of disk, a hundred %d", one, hundred)
+	}
+}
+
 func TestPublish(t *testing.T) {
 	images := filepath.Join(t.TempDir(), "images")
 	p, m := publishIn(t, images)

@@ -21,19 +21,24 @@ func newHost(t *testing.T) *Host {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(h.Store.RunDir) })
-	spec := tenant.Spec{TenantID: "acme"}
+	addTenant(t, h, "acme")
+	return h
+}
+
+func addTenant(t *testing.T, h *Host, id string) {
+	t.Helper()
+	spec := tenant.Spec{TenantID: id}
 	spec.Defaults()
-	if err := makeFolders(h.Store.Tenant("acme")); err != nil {
+	if err := makeFolders(h.Store.Tenant(id)); err != nil {
 		t.Fatal(err)
 	}
 	state := tenant.State{SchemaVersion: tenant.SchemaVersion, Spec: spec, Phase: tenant.Created}
-	if err := h.Store.CreateState("acme", state); err != nil {
+	if err := h.Store.CreateState(id, state); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Store.SaveSpec(spec); err != nil {
 		t.Fatal(err)
 	}
-	return h
 }
 
 func TestSecretsAreEncryptedWhereAnIdentityIsConfigured(t *testing.T) {
