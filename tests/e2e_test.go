@@ -353,13 +353,18 @@ func killAndWait(pid int) error {
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil {
 		return err
 	}
+	return waitEnded(fd)
+}
+
+// waitEnded returns when the process that the pidfd fd stands for has ended.
+func waitEnded(fd int) error {
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(ended, 60_000)
 		switch {
 		case err == unix.EINTR:
 		case err == nil && n == 0:
-			return fmt.Errorf("process %d does not end", pid)
+			return errors.New("the process does not end")
 		default:
 			return err
 		}

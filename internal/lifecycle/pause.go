@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
 )
@@ -35,6 +36,7 @@ func (h *Host) setPaused(ctx context.Context, id, act string, to tenant.Phase, a
 	// It is asked also where the state says that it is so: the VMM knows.
 	already = status.Phase == to
 	err = ask(supervisor.Client{Socket: h.Store.Tenant(id).ControlSocket()}, ctx)
+	crash.Point(act + "/asked")
 	return already, h.record(id, act, nil, err)
 }
 

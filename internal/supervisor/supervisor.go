@@ -428,6 +428,7 @@ func (s *supervisor) handlePause(req request, conn net.Conn) {
 		}
 		err := act(ctx)
 		if err == nil { // whoever asks again after a failed write finds it done and has it written
+			crash.Point("supervisor/asked-" + req.Do)
 			err = s.enter(ev, "", nil)
 		}
 		if err != nil {

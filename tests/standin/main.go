@@ -30,6 +30,7 @@ func serve() error {
 	}
 	control := os.NewFile(uintptr(fd), "control")
 	fmt.Println("console of the stand-in")
+	status := "running"
 	fmt.Fprintln(control, `{"QMP": {"version": {}, "capabilities": []}}`)
 	for lines := bufio.NewScanner(control); lines.Scan(); {
 		var request struct {
@@ -40,10 +41,14 @@ func serve() error {
 			return err
 		}
 		result := "{}"
-		if request.Execute == "query-status" {
-			result = `{"status": "running", "running": true}`
-		}
-		if request.Execute == "query-blockstats" {
+		switch request.Execute {
+		case "stop":
+			status = "paused"
+		case "cont":
+			status = "running"
+		case "query-status":
+			result = fmt.Sprintf(`{"status": %q, "running": %t}`, status, status == "running")
+		case "query-blockstats":
 			result = `[{"device": "data", "stats": {"wr_bytes": 1}}]`
 		}
 		fmt.Fprintf(control, "{\"return\": %s, \"id\": %s}\n", result, request.ID)
