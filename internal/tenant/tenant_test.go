@@ -113,6 +113,40 @@ func TestUnknownFieldsOfThisVersionAreRefused(t *testing.T) {
 	}
 }
 
+// TestVersion0IsMigrated: a spec and a state without schema_version, or with 0,
+// are read, are written in this version, and are as strict as it.
+func TestVersion0IsMigrated(t *testing.T) {
+	for _, version := range []string{``, `"schema_version":0,`} {
+		var spec Spec
+		if err := json.Unmarshal([]byte(`{`+version+`"tenant_id":"a","vcpus":3}`), &spec); err != nil {
+			t.Fatal(err)
+		}
+		if spec.SchemaVersion != SchemaVersion || spec.TenantID != "a" || spec.VCPUs != 3 {
+			t.Errorf("spec = %+v", spec)
+		}
+		doc := `{` + version + `"spec":{` + version + `"tenant_id":"a","vcpus":3},"uid":20001,"phase":"stopped"}`
+		var state State
+		if err := json.Unmarshal([]byte(doc), &state); err != nil {
+			t.Fatal(err)
+		}
+		if state.SchemaVersion != SchemaVersion || state.Spec.SchemaVersion != SchemaVersion || state.UID != 20001 || state.Phase != Stopped {
+			t.Errorf("state = %+v", state)
+		}
+		out, err := json.Marshal(state)
+		if want := fmt.Sprintf(`"schema_version":%d`, SchemaVersion); err != nil || strings.Count(string(out), want) != 2 {
+			t.Errorf("it is written as %s, %v: want %s in it and in its spec", out, err, want)
+		}
+		if err := json.Unmarshal([]byte(`{`+version+`"phase":"stopped","colour":"red"}`), &state); err == nil {
+			t.Error("a field that no version knows was accepted")
+		}
+	}
+	for v := range SchemaVersion {
+		if migrations[v] == nil {
+			t.Errorf("version %d cannot be migrated", v)
+		}
+	}
+}
+
 func TestFieldsOfANewerVersionAreKept(t *testing.T) {
 	doc := `{"schema_version":99,"spec":{"schema_version":99,"tenant_id":"a","colour":"red"},"weight":3,"net":{"ip":"10.50.0.10","vlan":4}}`
 	var s State

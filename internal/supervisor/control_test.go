@@ -1,0 +1,74 @@
+package supervisor
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestOnlyItsOwnUserControls: another user's request is refused for who they
+// are, even where the socket's mode would let them in.
+func TestOnlyItsOwnUserControls(t *testing.T) {
+	dir, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "control.sock")
+	l, err := listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket has mode %v, %v", info.Mode(), err)
+	}
+	handled, served := make(chan request, 2), make(chan struct{})
+	go func() {
+		defer close(served)
+		serve(l, func(req request, conn *net.UnixConn) {
+			handled <- req
+			reply(conn, Reply{Done: true})
+		})
+	}()
+	for path, mode := range map[string]os.FileMode{dir: 0o711, socket: 0o666} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	stop := func() error { return Client{socket}.Stop(t.Context(), time.Second, nil) }
+	if err := asUser(65534, stop); err == nil || !strings.Contains(err.Error(), "uid 65534 may not control this tenant") {
+		t.Errorf("another user asked for a stop: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("its own user was refused: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-served
+	if n := len(handled); n != 1 {
+		t.Errorf("%d requests were handled, want its own user's only", n)
+	}
+}
+
+// asUser does something on a thread of that user. The thread ends with it: the
+// system call, other than Go's function, changes no other one.
+func asUser(uid uintptr, do func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 {
+			done <- errno
+			return
+		}
+		done <- do()
+	}()
+	return <-done
+}
