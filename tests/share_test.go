@@ -2,6 +2,7 @@ package tests
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -62,6 +63,18 @@ func TestShare(t *testing.T) {
 	}
 	if image, built := builds("doubter"); !built || image != golden {
 		t.Errorf("without signatures: built %v, image %s, want %s built", built, image, golden)
+	}
+	// A store that somebody removed is missed, and not made again.
+	if out, err := exec.Command("docker", "volume", "rm", k.inEngine(t, "volume", "ls", "golden")).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	volumes, err := exec.Command("docker", "volume", "ls", "--quiet").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.withEnv(t, []string{"builder", "share", "golden"}, "LC_ALL=C", 1)
+	if now, err := exec.Command("docker", "volume", "ls", "--quiet").Output(); err != nil || string(now) != string(volumes) {
+		t.Errorf("a failed share left volumes: %s, %v, before: %s", now, err, volumes)
 	}
 	k.nothingLeft(t)
 	if err := os.Remove(filepath.Join(k.root, "cache.key")); err != nil {

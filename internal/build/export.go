@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -68,6 +69,15 @@ type ExportRequest struct {
 // to, to the folder of signed store paths. The caller holds the lock of the
 // tenant's builds.
 func ExportStore(ctx context.Context, req ExportRequest) error {
+	m := req.Manifest
+	// An engine would make an absent volume, without labels to find it by.
+	stores, err := req.Engine.stores(ctx, req.Scope)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(stores, storeVolume{m.Tenant, req.Instance, m.Builder.ImageID}.name(req.Scope)) {
+		return &Error{Kind: ErrBuild, Msg: "the Nix store of " + m.Tenant + " is gone", Hint: "build again with --force"}
+	}
 	if err := os.MkdirAll(req.Substitutes, 0o755); err != nil {
 		return fmt.Errorf("cannot export store paths: %w", err)
 	}
@@ -77,7 +87,7 @@ func ExportStore(ctx context.Context, req ExportRequest) error {
 		}
 	}
 	log := newNixLog(nil, io.Discard, time.Now())
-	err := engineRun{req.Engine, exportContainer(req), log}.feed(ctx, strings.NewReader(req.SecretKey))
+	err = engineRun{req.Engine, exportContainer(req), log}.feed(ctx, strings.NewReader(req.SecretKey))
 	if err != nil {
 		return &Error{Kind: ErrBuild, Msg: "cannot export store paths of " + req.Manifest.Tenant, Err: withoutArgv(err), Log: log.lastWords(),
 			Hint: "they are in the tenant's store only until it is collected or made afresh: build again"}
