@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strconv"
@@ -28,37 +29,31 @@ connections come from itself, so services that listen on its loopback work.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			forwards := make([]string, len(args)-1)
-			for i, arg := range args[1:] {
+		RunE: a.onTenant("forward to", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			extra := []string{"-N", "-o", "ExitOnForwardFailure=yes"}
+			for _, arg := range args[1:] {
 				f, err := parseForward(arg)
 				if err != nil {
 					return err
 				}
-				forwards[i] = f
-			}
-			h, err := a.host()
-			if err != nil {
-				return err
+				extra = append(extra, "-L", f)
 			}
 			target, err := h.Target(args[0])
 			if err != nil {
-				return fmt.Errorf("cannot forward to tenant %s: %w", args[0], err)
+				return err
 			}
-			extra := []string{"-N", "-o", "ExitOnForwardFailure=yes"}
-			for i, f := range forwards {
-				extra = append(extra, "-L", f)
-				a.note("forwarding %s to tenant %s; Ctrl-C ends it", args[i+1], args[0])
+			for _, arg := range args[1:] {
+				a.note("forwarding %s to tenant %s; Ctrl-C ends it", arg, args[0])
 			}
-			code, err := ssh.Run(cmd.Context(), target, ssh.Options{Extra: extra}, nil, ssh.Stdio{Out: a.Out, Err: a.Err})
+			code, err := ssh.Run(ctx, target, ssh.Options{Extra: extra}, nil, ssh.Stdio{Out: a.Out, Err: a.Err})
 			switch {
-			case cmd.Context().Err() != nil:
+			case ctx.Err() != nil:
 				return nil // it was ended, as it is meant to be
 			case err != nil:
-				return fmt.Errorf("cannot forward to tenant %s: %w", args[0], err)
+				return err
 			}
-			return &lifecycle.Error{Kind: lifecycle.ErrState, Msg: fmt.Sprintf("the connection to tenant %s has ended (%d)", args[0], code), Hint: "mvm tenant show " + args[0]}
-		},
+			return &lifecycle.Error{Kind: lifecycle.ErrState, Msg: fmt.Sprintf("the connection has ended (%d)", code), Hint: "mvm tenant show " + args[0]}
+		}),
 	}
 }
 

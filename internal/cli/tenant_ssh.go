@@ -2,11 +2,11 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/ssh"
 )
 
@@ -26,10 +26,10 @@ pipes and variables, say: mvm tenant ssh acme -- sh -c 'ls /data | wc -l'`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: a.onTenant("reach", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			tty := len(args) == 1 && term.IsTerminal(int(a.In.Fd()))
-			return a.inGuest(cmd.Context(), args[0], args[1:], tty)
-		},
+			return a.inGuest(ctx, h, args[0], args[1:], tty)
+		}),
 	}
 }
 
@@ -51,9 +51,9 @@ to it, too.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.inGuest(cmd.Context(), args[0], args[1:], tty)
-		},
+		RunE: a.onTenant("reach", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			return a.inGuest(ctx, h, args[0], args[1:], tty)
+		}),
 	}
 	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "give the command a terminal")
 	return cmd
@@ -61,18 +61,14 @@ to it, too.`,
 
 // inGuest runs a command, or a shell where there is none, and hands on its
 // exit code.
-func (a *app) inGuest(ctx context.Context, id string, argv []string, tty bool) error {
-	h, err := a.host()
+func (a *app) inGuest(ctx context.Context, h *lifecycle.Host, id string, argv []string, tty bool) error {
+	target, err := h.Target(id)
 	if err != nil {
 		return err
 	}
-	target, err := h.Target(id)
-	if err != nil {
-		return fmt.Errorf("cannot reach tenant %s: %w", id, err)
-	}
 	code, err := ssh.Run(ctx, target, ssh.Options{TTY: tty}, argv, ssh.Stdio{In: a.In, Out: a.Out, Err: a.Err})
 	if err != nil {
-		return fmt.Errorf("cannot reach tenant %s: %w", id, err)
+		return err
 	}
 	if code != 0 {
 		return &remoteExit{code}

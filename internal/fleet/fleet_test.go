@@ -63,6 +63,36 @@ func TestStrict(t *testing.T) {
 	}
 }
 
+// TestEveryFieldOfASpec finds what a tenant can have and the file cannot say.
+func TestEveryFieldOfASpec(t *testing.T) {
+	want := []string{"running"}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[tenant.Spec]()) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch name {
+		case "", "schema_version", "tenant_id": // not for people, and the key
+		case "flake_ref":
+			want = append(want, "flake")
+		default:
+			want = append(want, name)
+		}
+	}
+	have := itemFields()
+	slices.Sort(want)
+	slices.Sort(have)
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func itemFields() []string {
+	var fields []string
+	for f := range reflect.TypeFor[item]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		fields = append(fields, name)
+	}
+	return fields
+}
+
 // TestSchema holds docs/tenants.schema.json to the code.
 func TestSchema(t *testing.T) {
 	data, err := os.ReadFile("../../docs/tenants.schema.json")
@@ -84,11 +114,7 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	props := schema.Defs.Tenant.Properties
-	var fields []string
-	for f := range reflect.TypeFor[item]().Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-		fields = append(fields, name)
-	}
+	fields := itemFields()
 	for name := range props {
 		if !slices.Contains(fields, name) {
 			t.Errorf("the schema has %s, the code has not", name)
