@@ -2,7 +2,9 @@ package tests
 
 import (
 	"errors"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/lima/limatest"
 	"github.com/auser/mvm/internal/store"
 )
 
@@ -83,6 +86,41 @@ func TestBuildsOfOneTenantQueue(t *testing.T) {
 	<-waits
 	close(release)
 	builds.Wait()
+	k.nothingLeft(t)
+}
+
+// TestBuildOnATerminal builds with the real engine on a terminal, one that does
+// not know its width: what is done is shown there, and gone at the end.
+func TestBuildOnATerminal(t *testing.T) {
+	k := newStandinEnv(t, "terminal", "10.57.0.1/24")
+	flake := newToy(t)
+	flake.edit(t)
+	createToy(t, k, "acme", flake)
+	master, slave, err := limatest.OpenTerminal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	cmd := exec.Command(filepath.Join(k.bin, "mvm"), "--root", k.root, "tenant", "build", "acme")
+	cmd.Env = append(os.Environ(), "TERM=xterm")
+	cmd.Stdout, cmd.Stderr = slave, slave
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	shown, _ := io.ReadAll(master) // ends with EIO when nobody has the other side
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%q", err, shown)
+	}
+	for _, want := range []string{"building acme: evaluating the flake, ", "building acme: building, ", "built "} {
+		if !strings.Contains(string(shown), want) {
+			t.Fatalf("%q is not shown:\n%q", want, shown)
+		}
+	}
+	_, end, _ := strings.Cut(string(shown[strings.LastIndex(string(shown), "building acme: "):]), "\x1b[J")
+	if !strings.HasPrefix(end, "tenant acme built in ") {
+		t.Errorf("at the end there is %q", end)
+	}
 	k.nothingLeft(t)
 }
 

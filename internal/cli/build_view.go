@@ -23,8 +23,8 @@ func (a *app) followBuild(name string) (build.Progress, func()) {
 	}
 	width := func() int {
 		w, _, err := term.GetSize(int(f.Fd()))
-		if err != nil {
-			return 80 // the terminal went away; so does what is written to it
+		if err != nil || w == 0 {
+			return 80 // a serial line does not know
 		}
 		return w
 	}
