@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/auser/mvm/internal/store"
 )
 
 // TestKillSetup kills mvm setup --firecracker after every step, the first time
@@ -86,9 +88,11 @@ func setupFrom(t *testing.T, build string) []string {
 func (k *killEnv) setupRoot(t *testing.T, before []string) {
 	t.Helper()
 	k.root = filepath.Join(t.TempDir(), "root")
-	if err := os.MkdirAll(k.root, 0o700); err != nil {
+	st, err := store.Open(k.root)
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { os.RemoveAll(st.RunDir) })
 	settings := fmt.Sprintf("[vmm]\nqemu = %q\n", filepath.Join(k.bin, "standin"))
 	if err := os.WriteFile(filepath.Join(k.root, "config.toml"), []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
