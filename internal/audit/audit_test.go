@@ -2,12 +2,14 @@ package audit
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func record(t *testing.T, n int) string {
@@ -108,6 +110,36 @@ func TestAHeadThatIsBehindIsFine(t *testing.T) {
 	}
 	if n, _, err := Verify(path); err != nil || n != 4 {
 		t.Errorf("n = %d, err = %v", n, err)
+	}
+}
+
+// TestAClockThatWasSetBack breaks no chain: it goes by numbers, not by times.
+func TestAClockThatWasSetBack(t *testing.T) {
+	path := record(t, 1)
+	entries, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries[0].Time = entries[0].Time.Add(48 * time.Hour)
+	line, err := json.Marshal(entries[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append(line, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeHead(path, Head{1, hash(line)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Append(path, Entry{Act: "stop", Tenant: "acme", Result: OK}); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := Verify(path); err != nil || n != 2 {
+		t.Errorf("n = %d, err = %v", n, err)
+	}
+	entries, err = Read(path)
+	if err != nil || len(entries) != 2 || entries[1].Act != "stop" || !entries[1].Time.Before(entries[0].Time) {
+		t.Errorf("entries = %v, err = %v", entries, err)
 	}
 }
 

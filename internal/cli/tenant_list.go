@@ -69,7 +69,7 @@ func (a *app) observeAll(h *lifecycle.Host, now time.Time) ([]listed, error) {
 	for i, s := range list {
 		all[i] = listed{Listed: s}
 		if s.Running {
-			all[i].UptimeSeconds = now.Sub(s.State.LastStartedAt).Seconds()
+			all[i].UptimeSeconds = s.State.Uptime(now).Seconds()
 		}
 	}
 	return all, nil

@@ -24,6 +24,13 @@ func TestWords(t *testing.T) {
 	if got := ago(now, time.Time{}); got != "-" {
 		t.Errorf("ago(never) = %q", got)
 	}
+	// The clock was set back since.
+	if got := ago(now, now.Add(48*time.Hour)); got != "just now" {
+		t.Errorf("ago(in two days) = %q", got)
+	}
+	if got := span(-time.Minute); got != "0 s" {
+		t.Errorf("span(-1 min) = %q", got)
+	}
 	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 64 << 20: "64 MiB", 3 << 40: "3.0 TiB"} {
 		if got := byteSize(n); got != want {
 			t.Errorf("byteSize(%d) = %q, want %q", n, got, want)

@@ -147,6 +147,27 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// TestSinceWhenTheClockJumps: what was written since then is never left out,
+// whichever way the clock was set meanwhile; there may be more of it.
+func TestSinceWhenTheClockJumps(t *testing.T) {
+	for name, by := range map[string]time.Duration{"back": time.Hour, "forward": -time.Hour} {
+		path := filepath.Join(t.TempDir(), "log")
+		w := opened(t, path, 1000, 3)
+		write(t, w, "before\n")
+		age(t, path, -by) // as if it had been written by the other clock
+		w.stamped = w.stamped.Add(by)
+		write(t, w, "after\n")
+		if _, moments, err := readIndex(path + timesSuffix); err != nil || len(moments) != 2 {
+			t.Errorf("%s: the index has %v, %v, want both moments", name, moments, err)
+		}
+		for _, ago := range []time.Duration{time.Minute, 2 * time.Hour} {
+			if got := read(t, path, Options{Since: time.Now().Add(-ago), Tail: -1}); !strings.HasSuffix(got, "after\n") {
+				t.Errorf("set %s, since %s ago: %q", name, ago, got)
+			}
+		}
+	}
+}
+
 // TestGoesOn opens the log of a writer that was killed amid an entry.
 func TestGoesOn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")

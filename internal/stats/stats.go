@@ -81,7 +81,7 @@ func (r *Reader) Read(s lifecycle.Status) Sample {
 	if !s.Running {
 		return sample
 	}
-	sample.Uptime = sample.Time.Sub(s.State.LastStartedAt).Seconds()
+	sample.Uptime = s.State.Uptime(sample.Time).Seconds()
 	sample.VCPUs, sample.MemoryGuest = s.State.Spec.VCPUs, uint64(s.State.Spec.MemMiB)<<20 // of this run
 	err := errors.Join(r.cgroup(&sample), r.network(&sample, s.State.Net.TAP), r.disk(&sample, s.State.FirecrackerPID), r.vmm(&sample))
 	if err != nil {

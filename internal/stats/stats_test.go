@@ -23,6 +23,11 @@ func TestSince(t *testing.T) {
 	if u := Since(before, now); u.CPUPercent != 50 || u.NetSent.PerSecond != 10 {
 		t.Errorf("after a restart: %+v", u)
 	}
+	// The clock was set back, to before its start.
+	now.Uptime = 0
+	if u := Since(before, now); u.CPUPercent != 0 || u.NetSent.PerSecond != 0 || u.NetSent.Bytes != 10 || u.IntervalPassed != 0 {
+		t.Errorf("after the clock was set back: %+v", u)
+	}
 	if u := Since(Sample{}, Sample{}); u.CPUPercent != 0 || u.NetSent.PerSecond != 0 {
 		t.Errorf("of nothing: %+v", u)
 	}

@@ -50,7 +50,8 @@ func (e *BusyError) Error() string {
 	if e.Holder.PID == 0 {
 		return e.What + " is busy"
 	}
-	return fmt.Sprintf("%s is busy: process %d (%s) has worked on it for %s", e.What, e.Holder.PID, e.Holder.What, time.Since(e.Holder.Since).Round(time.Second))
+	worked := max(time.Since(e.Holder.Since), 0) // the wall clock may have been set back
+	return fmt.Sprintf("%s is busy: process %d (%s) has worked on it for %s", e.What, e.Holder.PID, e.Holder.What, worked.Round(time.Second))
 }
 
 // LockTenant locks the tenant against other commands, waiting at most wait.

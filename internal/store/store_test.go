@@ -129,6 +129,14 @@ func TestBusyNamesTheHolder(t *testing.T) {
 	}
 }
 
+// TestBusyUnderAClockThatWasSetBack: nobody has worked for less than no time.
+func TestBusyUnderAClockThatWasSetBack(t *testing.T) {
+	e := &BusyError{What: "tenant acme", Holder: Holder{PID: 7, What: "mvm tenant build", Since: time.Now().Add(time.Hour)}}
+	if got := e.Error(); !strings.HasSuffix(got, "for 0s") {
+		t.Error(got)
+	}
+}
+
 func TestSupervisorAlive(t *testing.T) {
 	s := open(t)
 	alive := func() bool {

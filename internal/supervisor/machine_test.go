@@ -55,9 +55,12 @@ func TestDecide(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := decide(policy, ending{rebooted: c.rebooted, reason: "it ended"}, c.inARow)
-		if got.again != c.again || got.after != c.after || got.why == "" {
-			t.Errorf("decide(%s, rebooted %v, %d in a row) = %+v, want again %v after %v", c.policy, c.rebooted, c.inARow, got, c.again, c.after)
+		// How long it ran by the clock, even less than no time, makes no odds.
+		for _, ran := range []time.Duration{0, -48 * time.Hour, 48 * time.Hour} {
+			got := decide(policy, ending{rebooted: c.rebooted, ran: ran, reason: "it ended"}, c.inARow)
+			if got.again != c.again || got.after != c.after || got.why == "" {
+				t.Errorf("decide(%s, rebooted %v, ran %s, %d in a row) = %+v, want again %v after %v", c.policy, c.rebooted, ran, c.inARow, got, c.again, c.after)
+			}
 		}
 	}
 }

@@ -51,6 +51,12 @@ type State struct {
 	extra extraFields
 }
 
+// Uptime is how long ago the VMM was started, seen from now. It is never
+// negative: the wall clock may have been set back meanwhile.
+func (s *State) Uptime(now time.Time) time.Duration {
+	return max(now.Sub(s.LastStartedAt), 0)
+}
+
 // ForgetProcesses makes the state say that nothing of the tenant runs.
 func (s *State) ForgetProcesses() {
 	s.Running, s.FirecrackerPID, s.FirecrackerStart, s.SupervisorPID, s.SupervisorStart = false, 0, 0, 0, 0

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestCheckID(t *testing.T) {
@@ -193,6 +194,17 @@ func FuzzEgress(f *testing.F) {
 			t.Errorf("%q allows nothing yet is accepted", s)
 		}
 	})
+}
+
+// TestUptime: a clock that was set back makes none negative.
+func TestUptime(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for started, want := range map[time.Duration]time.Duration{-time.Minute: time.Minute, 0: 0, 48 * time.Hour: 0} {
+		s := State{LastStartedAt: now.Add(started)}
+		if got := s.Uptime(now); got != want {
+			t.Errorf("started at now %+v: up for %s, want %s", started, got, want)
+		}
+	}
 }
 
 // TestMachineIsFlat: what a spec says of its machine stands beside the rest,
