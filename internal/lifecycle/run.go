@@ -68,7 +68,7 @@ func (h *Host) start(ctx context.Context, id string, progress func(supervisor.Pr
 		return false, err
 	}
 	return false, sequence(ctx, "run", []step{
-		{"sweep", func(ctx context.Context) error { return h.sweep(ctx, id) }},
+		{"sweep", func(ctx context.Context) error { return h.sweepLast(ctx, id) }},
 		{"want", func(ctx context.Context) error { return h.wantRunning(ctx, id, status.Spec) }},
 		{"spawn", func(ctx context.Context) error { return h.spawn(ctx, id, progress) }},
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/auser/mvm/internal/atomicfile"
@@ -36,6 +37,17 @@ func (h *Host) sweep(ctx context.Context, id string) error {
 		return fmt.Errorf("cannot remove the sockets of %s: %w", id, err)
 	}
 	return sweepTemp(t)
+}
+
+// sweepLast sweeps after the last run, if that has not been done: a run begins
+// with the folder of its sockets, and a sweep ends with its removal. What else
+// a killed reconcile may have left of it is the next run's own to find and use.
+func (h *Host) sweepLast(ctx context.Context, id string) error {
+	_, err := os.Lstat(h.Store.Tenant(id).RunDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return sweepTemp(h.Store.Tenant(id))
+	}
+	return h.sweep(ctx, id)
 }
 
 // sweepTemp removes what killed writers of the tenant's files left.
