@@ -69,11 +69,10 @@ func serve(l *net.UnixListener, handle func(request, *net.UnixConn)) {
 		}
 		clients.Go(func() {
 			defer conn.Close()
-			if err := checkPeer(conn); err != nil {
-				reply(conn, Reply{Done: true, Error: err.Error()})
-				return
+			req, err := readRequest(conn) // also a stranger's: on a connection closed unread they miss the answer
+			if refused := checkPeer(conn); refused != nil {
+				err = refused
 			}
-			req, err := readRequest(conn)
 			if err != nil {
 				reply(conn, Reply{Done: true, Error: err.Error()})
 				return
