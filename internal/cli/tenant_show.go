@@ -16,8 +16,9 @@ import (
 // shown is what show prints as JSON.
 type shown struct {
 	lifecycle.Status
-	Differs  []string        `json:"differs,omitempty"` // between the spec and what runs
-	Manifest *build.Manifest `json:"manifest,omitempty"`
+	Differs   []string        `json:"differs,omitempty"`    // what the spec says otherwise than the last run: it holds from the next one on
+	NextBuild []string        `json:"next_build,omitempty"` // what it says otherwise than the last build
+	Manifest  *build.Manifest `json:"manifest,omitempty"`
 }
 
 func (a *app) tenantShow() *cobra.Command {
@@ -33,12 +34,10 @@ func (a *app) tenantShow() *cobra.Command {
 				return err
 			}
 			s := shown{Status: status}
-			if status.Running {
-				s.Differs = lifecycle.SpecDiff(status.State.Spec, status.Spec)
-			}
 			if s.Manifest, err = h.Manifest(args[0]); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
+			s.Differs, s.NextBuild = lifecycle.Pending(status, s.Manifest)
 			if a.json {
 				return a.printJSON(s)
 			}
@@ -70,6 +69,9 @@ func (a *app) printTenant(s shown) error {
 	}
 	for _, d := range s.Differs {
 		row("from the next run on", "%s", d)
+	}
+	for _, d := range s.NextBuild {
+		row("from the next build on", "%s", d)
 	}
 	if m := s.Manifest; m != nil {
 		row("image", "%s", m.Image)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
@@ -45,6 +46,21 @@ func (h *Host) Set(ctx context.Context, id, dir string, change func(*tenant.Spec
 	}
 	err = h.apply(ctx, status, spec)
 	return done, h.record(id, "set", map[string]any{"from": status.Spec, "to": spec}, err)
+}
+
+// Pending says what of the spec is still to take effect: at the next run what
+// the last one had otherwise, or the one that goes on has, and at the next
+// build what the artifacts were made from otherwise. Without a manifest nothing
+// was built yet, so nothing is otherwise.
+func Pending(s Status, m *build.Manifest) (atRun, atBuild []string) {
+	last := s
+	last.Spec, last.Phase = s.State.Spec, tenant.Running
+	last.Spec.FlakeRef, last.Spec.Profile = s.Spec.FlakeRef, s.Spec.Profile
+	if m != nil {
+		last.Spec.FlakeRef, last.Spec.Profile = m.Source.Ref, m.Profile
+	}
+	to := effects(last, s.Spec)
+	return to.Next, to.Make
 }
 
 // effects says what of a change takes effect when.
