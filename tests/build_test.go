@@ -112,10 +112,9 @@ func TestBuildOnATerminal(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v\n%q", err, shown)
 	}
-	for _, want := range []string{"building acme: evaluating the flake, ", "building acme: building, ", "built "} {
-		if !strings.Contains(string(shown), want) {
-			t.Fatalf("%q is not shown:\n%q", want, shown)
-		}
+	// Which phases are seen depends on how long each takes.
+	if strings.Count(string(shown), "building acme: ") < 2 {
+		t.Fatalf("no view is shown:\n%q", shown)
 	}
 	_, end, _ := strings.Cut(string(shown[strings.LastIndex(string(shown), "building acme: "):]), "\x1b[J")
 	if !strings.HasPrefix(end, "tenant acme built in ") {
