@@ -61,6 +61,9 @@ func (a *app) tenantSet() *cobra.Command {
 					fmt.Fprintf(a.Out, "%s, %s\n", c, when)
 				}
 			}
+			if done.Note != "" {
+				a.note("%s", done.Note)
+			}
 			if len(done.Now)+len(done.Next)+len(done.Make) == 0 {
 				fmt.Fprintf(a.Out, "tenant %s is so already\n", args[0])
 			}

@@ -20,8 +20,9 @@ func (a *app) tenantVolume() *cobra.Command {
 		Short: "Look at a tenant's data volume, check, grow, copy and keep states of it",
 		Long: `Look at a tenant's data volume, check, grow, copy and keep states of it.
 
-All but show, and a snapshot where the host's file system shares blocks, want
-the tenant stopped. An operation that is killed has not happened.`,
+All but show, grow, and a snapshot where the host's file system shares blocks,
+want the tenant stopped. An operation that is killed has not happened; growing
+under a guest that runs may have, and completes when it is asked for again.`,
 	})
 	cmd.AddCommand(
 		a.volumeShow(), a.volumeCheck(), a.volumeGrow(), a.volumeTrim(), a.volumeExport(), a.volumeImport(),
@@ -96,8 +97,12 @@ func (a *app) volumeCheck() *cobra.Command {
 
 func (a *app) volumeGrow() *cobra.Command {
 	return &cobra.Command{
-		Use:     "grow <id> <MiB>",
-		Short:   "Make a data volume larger; it cannot shrink",
+		Use:   "grow <id> <MiB>",
+		Short: "Make a data volume larger; it cannot shrink",
+		Long: `Make a data volume larger; it cannot shrink.
+
+A guest that runs sees the larger disk at once. Its file system grows with it
+where the guest has resize2fs, and else at the next start.`,
 		Example: "  mvm tenant volume grow acme 4096",
 		Args:    exactArgs(2, "a tenant id and the new size in MiB"),
 		RunE: a.onTenant("grow the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
@@ -114,6 +119,9 @@ func (a *app) volumeGrow() *cobra.Command {
 				return nil
 			}
 			fmt.Fprintf(a.Out, "the data volume of tenant %s has %d MiB\n", args[0], mib)
+			if done.Note != "" {
+				a.note("%s", done.Note)
+			}
 			return nil
 		}),
 	}

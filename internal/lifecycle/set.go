@@ -8,7 +8,6 @@ import (
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
-	"github.com/auser/mvm/internal/volume"
 )
 
 // Changed is what set did.
@@ -17,6 +16,7 @@ type Changed struct {
 	Now  []string // changes that hold already
 	Next []string // changes that take effect at the next run
 	Make []string // changes that take effect at the next build and run
+	Note string   // what of a change is still to come; empty where nothing is
 }
 
 // Set changes the spec. Nothing is changed unless all of it can be.
@@ -44,7 +44,7 @@ func (h *Host) Set(ctx context.Context, id, dir string, change func(*tenant.Spec
 	if len(SpecDiff(status.Spec, spec)) == 0 && status.State.Spec.Egress == spec.Egress {
 		return done, nil
 	}
-	err = h.apply(ctx, status, spec)
+	err = h.apply(ctx, status, spec, &done.Note)
 	return done, h.record(id, "set", map[string]any{"from": status.Spec, "to": spec}, err)
 }
 
@@ -92,13 +92,15 @@ func effects(s Status, to tenant.Spec) Changed {
 // apply carries out what takes effect at once, around the write of the spec:
 // the disk grows before (a larger disk than the spec says is harmless), the
 // policy changes after (the spec is what reconcile would restore).
-func (h *Host) apply(ctx context.Context, s Status, to tenant.Spec) error {
+func (h *Host) apply(ctx context.Context, s Status, to tenant.Spec, note *string) error {
 	return sequence(ctx, "set", []step{
 		{"grow", func(ctx context.Context) error {
 			if to.DataMiB == s.Spec.DataMiB {
 				return nil
 			}
-			return h.growData(ctx, s, to.DataMiB)
+			var err error
+			*note, err = h.growData(ctx, s, to.DataMiB)
+			return err
 		}},
 		{"spec", func(context.Context) error { return h.Store.SaveSpec(to) }},
 		{"egress", func(ctx context.Context) error {
@@ -126,14 +128,4 @@ func (h *Host) applyEgress(ctx context.Context, state tenant.State, egress strin
 	}
 	defer lock.Unlock()
 	return network.Update(ctx, supervisor.NetworkConfig(h.Store, h.Config), ep)
-}
-
-func (h *Host) growData(ctx context.Context, s Status, mib int) error {
-	if mib < s.Spec.DataMiB {
-		return &tenant.InputError{Msg: fmt.Sprintf("the data volume has %d MiB and cannot shrink", s.Spec.DataMiB), Hint: "export it, destroy the tenant, create it smaller and import"}
-	}
-	if _, err := h.atRest(ctx, s.ID); err != nil {
-		return fmt.Errorf("cannot grow the data volume: %w", err)
-	}
-	return volume.Grow(ctx, h.Store.Tenant(s.ID).DataVolume(), mib)
 }

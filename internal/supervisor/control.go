@@ -23,8 +23,9 @@ import (
 
 // request is what a client asks for.
 type request struct {
-	Do      string        `json:"do"` // stop, console, counters, pause, resume, push-secrets
+	Do      string        `json:"do"` // stop, console, counters, pause, resume, grow, push-secrets
 	Timeout time.Duration `json:"timeout,omitempty"`
+	Size    int64         `json:"size,omitempty"`  // bytes of the data volume
 	Input   bool          `json:"input,omitempty"` // the client would like to type
 }
 
@@ -163,6 +164,12 @@ func (c Client) Pause(ctx context.Context) error {
 // Resume lets a paused guest go on.
 func (c Client) Resume(ctx context.Context) error {
 	return c.do(ctx, request{Do: "resume"}, nil)
+}
+
+// Grow makes the data volume size bytes large and shows the guest. Its file
+// system stays as it is.
+func (c Client) Grow(ctx context.Context, size int64) error {
+	return c.do(ctx, request{Do: "grow", Size: size}, nil)
 }
 
 // Console returns a connection that carries the console's bytes. With input,

@@ -395,6 +395,8 @@ func (s *supervisor) handle(req request, conn *net.UnixConn) {
 		s.handleStop(req, conn)
 	case "pause", "resume":
 		s.handlePause(req, conn)
+	case "grow":
+		s.handleGrow(req, conn)
 	case "counters":
 		s.handleCounters(conn)
 	case "console":

@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,8 +13,7 @@ const MaxFiles = 1024
 // LimitSelf bounds this process, and with it the VMMs that it starts: no core
 // dumps, which would be a guest's memory on a disk; few open files; and no
 // file larger than fileSize, the size of the largest writable disk. It is for
-// a supervisor's beginning. Limits only ever go down, which needs no
-// privilege; setting those of another process would.
+// a supervisor's beginning and only lowers limits; AllowFile raises one of them.
 func LimitSelf(fileSize uint64) error {
 	for _, l := range []struct {
 		name     string
@@ -33,6 +33,26 @@ func LimitSelf(fileSize uint64) error {
 		most := min(now.Max, l.most)
 		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: most, Max: most}); err != nil {
 			return fmt.Errorf("cannot limit %s: %w", l.name, err)
+		}
+	}
+	return nil
+}
+
+// AllowFile lets this process and its VMM p have files of size bytes. It never
+// lowers their limits; to raise them takes CAP_SYS_RESOURCE.
+func AllowFile(p *Process, size uint64) error {
+	// p began with this process's limit and is raised first, so that what this
+	// process may have, p may. To ask p's takes the capability as well.
+	var now unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &now); err != nil {
+		return fmt.Errorf("cannot see the limit of file sizes: %w", err)
+	}
+	if now.Cur >= size {
+		return nil
+	}
+	for _, pid := range []int{p.proc.Pid, os.Getpid()} {
+		if err := unix.Prlimit(pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: max(now.Max, size)}, nil); err != nil {
+			return fmt.Errorf("cannot raise the limit of file sizes: %w", err)
 		}
 	}
 	return nil

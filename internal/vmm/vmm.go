@@ -75,6 +75,9 @@ type VM interface {
 	// Pause and Resume halt the guest's CPUs and let them go on.
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
+	// Resize shows the guest that the file behind a drive has grown to size
+	// bytes. It may be repeated.
+	Resize(ctx context.Context, drive string, size int64) error
 	// Kill ends the VMM at once. It does not wait; killing the dead is no
 	// error.
 	Kill() error

@@ -157,8 +157,10 @@ type fakeVM struct {
 	onRequest func()
 }
 
-func (v *fakeVM) Done() <-chan struct{} { return v.done }
-func (v *fakeVM) Kill() error           { v.killed = true; close(v.done); return nil }
+func (v *fakeVM) Done() <-chan struct{}                       { return v.done }
+func (v *fakeVM) Kill() error                                 { v.killed = true; close(v.done); return nil }
+func (v *fakeVM) Resize(context.Context, string, int64) error { return nil }
+
 func (v *fakeVM) RequestStop(context.Context) error {
 	if v.onRequest != nil {
 		v.onRequest()

@@ -104,11 +104,54 @@ func Acquire(ctx context.Context, path string) (*os.File, Report, error) {
 		return nil, Report{}, fmt.Errorf("cannot prepare the data volume: %w", err)
 	}
 	r, err := prepare(ctx, f)
+	if err == nil {
+		f, err = catchUp(ctx, f, path, &r)
+	}
 	if err != nil {
-		err = errors.Join(err, f.Close())
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
 		return nil, Report{}, fmt.Errorf("cannot prepare the data volume %s: %w", path, err)
 	}
 	return f, r, nil
+}
+
+// leastGrowth is what a file system must lack of its image to be grown at a
+// start. The tables of a last, small block group may not fit in less, and it
+// would be tried in vain, with a copy, each time.
+const leastGrowth = 4 * mib
+
+// catchUp grows a file system whose image was extended while a guest had it, and
+// returns the image that then stands at path, locked. That it cannot grow, for
+// want of room say, keeps no guest from its data: it is noted.
+func catchUp(ctx context.Context, f *os.File, path string, r *Report) (*os.File, error) {
+	stat, err := statOf(f)
+	if err != nil {
+		return f, err
+	}
+	s, err := superblockOf(f)
+	if err != nil || stat.Size-s.size() < leastGrowth {
+		return f, err
+	}
+	if err := grow(ctx, f, path, stat.Size); err != nil {
+		if ctx.Err() != nil {
+			return f, ctx.Err()
+		}
+		r.add(fmt.Sprintf("the data volume has %d MiB, its file system stays at %d MiB: %v", stat.Size/mib, s.size()/mib, err))
+		return f, nil
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	r.add(fmt.Sprintf("the file system of the data volume has grown to %d MiB", stat.Size/mib))
+	return lockSoon(ctx, path)
+}
+
+func (r *Report) add(note string) {
+	if r.Note != "" {
+		r.Note += "; "
+	}
+	r.Note += note
 }
 
 func prepare(ctx context.Context, f *os.File) (Report, error) {
@@ -187,6 +230,33 @@ func Grow(ctx context.Context, path string, sizeMiB int) (err error) {
 	return nil
 }
 
+// Extend makes the image at path, which a VM has in use, size bytes large. Its
+// file system keeps its size until the guest grows it, or Acquire does. A call
+// that is killed may have happened; a smaller size is an error, the same none.
+func Extend(path string, size int64) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot extend the data volume: %w", err)
+		}
+	}()
+	f, err := openImage(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	stat, err := statOf(f)
+	if err != nil {
+		return err
+	}
+	if size < stat.Size {
+		return fmt.Errorf("%w: it has %d MiB", ErrShrink, stat.Size/mib)
+	}
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
 // ErrShrink is inside the error of Grow to a smaller size.
 var ErrShrink = errors.New("a volume cannot shrink")
 
@@ -195,8 +265,12 @@ func grow(ctx context.Context, f *os.File, path string, size int64) (err error) 
 	if err != nil {
 		return err
 	}
-	if size < s.size() {
-		return fmt.Errorf("%w: it has %d MiB", ErrShrink, s.size()/mib)
+	stat, err := statOf(f)
+	if err != nil {
+		return err
+	}
+	if now := max(s.size(), stat.Size); size < now { // it may have been extended
+		return fmt.Errorf("%w: it has %d MiB", ErrShrink, now/mib)
 	}
 	if size == s.size() {
 		return nil

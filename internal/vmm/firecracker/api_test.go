@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auser/mvm/internal/fcconfig"
 	"github.com/auser/mvm/internal/vmm"
 )
 
@@ -57,6 +58,22 @@ func TestAPI(t *testing.T) {
 	}
 	if got := <-asked; !strings.HasPrefix(got, "PATCH /vm HTTP/1.1\r\n") || !strings.HasSuffix(got, "\r\n\r\n{\"state\":\"Paused\"}") {
 		t.Errorf("asked %q", got)
+	}
+}
+
+func TestResize(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	asked := serve(t, socket, "HTTP/1.1 204 No Content\r\n\r\n")
+	v := &machine{api: api{socket, os.Getuid()}, drives: []fcconfig.Drive{{DriveID: "data", PathOnHost: "/data.ext4"}}}
+	if err := v.Resize(t.Context(), "data", 1<<30); err != nil {
+		t.Error(err)
+	}
+	if got := <-asked; !strings.HasPrefix(got, "PATCH /drives/data HTTP/1.1\r\n") ||
+		!strings.HasSuffix(got, `{"drive_id":"data","path_on_host":"/data.ext4"}`) {
+		t.Errorf("asked %q", got)
+	}
+	if err := v.Resize(t.Context(), "other", 1<<30); err == nil {
+		t.Error("a drive that is not there is resized")
 	}
 }
 

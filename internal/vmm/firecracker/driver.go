@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -171,6 +172,7 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
 	}
 	v := &machine{
 		api:      api{socket, m.UID},
+		drives:   m.Config.Drives,
 		counters: newCounters(m.Metrics),
 		done:     make(chan struct{}), console: &vmm.PanicWatch{To: m.Console}, words: &vmm.LastWords{To: m.Log},
 	}
@@ -227,6 +229,7 @@ func (d *Driver) launch(m vmm.Machine) (vmm.Launch, error) {
 type machine struct {
 	process  *vmm.Process
 	api      api
+	drives   []fcconfig.Drive
 	counters *counters
 	console  *vmm.PanicWatch
 	words    *vmm.LastWords
@@ -360,6 +363,19 @@ func (v *machine) Resume(ctx context.Context) error { return v.setState(ctx, "Re
 func (v *machine) setState(ctx context.Context, state string) error {
 	if err := v.api.send(ctx, "PATCH", "/vm", map[string]string{"state": state}); err != nil {
 		return fmt.Errorf("cannot ask Firecracker to be %s: %w", strings.ToLower(state), err)
+	}
+	return nil
+}
+
+// Resize has Firecracker open the drive's file anew, which finds its size.
+func (v *machine) Resize(ctx context.Context, drive string, _ int64) error {
+	at := slices.IndexFunc(v.drives, func(d fcconfig.Drive) bool { return d.DriveID == drive })
+	if at < 0 {
+		return fmt.Errorf("cannot resize drive %s: there is none", drive)
+	}
+	change := map[string]string{"drive_id": drive, "path_on_host": v.drives[at].PathOnHost}
+	if err := v.api.send(ctx, "PATCH", "/drives/"+drive, change); err != nil {
+		return fmt.Errorf("cannot ask Firecracker to resize drive %s: %w", drive, err)
 	}
 	return nil
 }

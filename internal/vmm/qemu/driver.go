@@ -313,6 +313,11 @@ func (v *machine) PowerButton(ctx context.Context) error {
 func (v *machine) Pause(ctx context.Context) error  { return v.qmp.do(ctx, "stop", nil) }
 func (v *machine) Resume(ctx context.Context) error { return v.qmp.do(ctx, "cont", nil) }
 
+// Resize tells QEMU, which sizes the file as well: to what it has already.
+func (v *machine) Resize(ctx context.Context, drive string, size int64) error {
+	return v.qmp.doWith(ctx, "block_resize", map[string]any{"device": drive, "size": size}, nil)
+}
+
 // Counters asks QEMU for its block devices' statistics.
 func (v *machine) Counters(ctx context.Context) (vmm.Counters, error) {
 	var devices []struct {

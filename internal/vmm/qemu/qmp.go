@@ -112,9 +112,15 @@ func (q *qmp) finish() {
 	<-q.ended
 }
 
-// do executes one command and decodes its result into out, unless that is nil.
+// do executes a command without arguments and decodes its result into out,
+// unless that is nil.
 func (q *qmp) do(ctx context.Context, command string, out any) error {
-	answer, err := q.send(ctx, command)
+	return q.doWith(ctx, command, nil, out)
+}
+
+// doWith is do for a command with arguments.
+func (q *qmp) doWith(ctx context.Context, command string, arguments map[string]any, out any) error {
+	answer, err := q.send(ctx, command, arguments)
 	if err != nil {
 		return fmt.Errorf("cannot ask QEMU for %s: %w", command, err)
 	}
@@ -134,14 +140,18 @@ func (q *qmp) do(ctx context.Context, command string, out any) error {
 	}
 }
 
-func (q *qmp) send(ctx context.Context, command string) (chan reply, error) {
+func (q *qmp) send(ctx context.Context, command string, arguments map[string]any) (chan reply, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed != nil {
 		return nil, q.closed
 	}
 	q.next++
-	line, err := json.Marshal(map[string]any{"execute": command, "id": q.next})
+	message := map[string]any{"execute": command, "id": q.next}
+	if arguments != nil {
+		message["arguments"] = arguments
+	}
+	line, err := json.Marshal(message)
 	if err != nil {
 		return nil, err
 	}

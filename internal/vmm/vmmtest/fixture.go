@@ -113,6 +113,7 @@ func usualRuntime(o options) fcconfig.Runtime {
 const (
 	rootfsSize  = 8 << 20
 	dataSize    = 16 << 20
+	grownSize   = 4*dataSize + 1<<20 // the most that a test makes of it
 	secretsSize = 1 << 20
 )
 

@@ -28,7 +28,7 @@ type Guest struct {
 const CacheEnv = "MVM_TEST_CACHE"
 
 // guestVersion changes when the initrd does.
-const guestVersion = "6"
+const guestVersion = "7"
 
 // modules are loaded in this order; virtio before virtio_ring fails.
 var modules = []string{
@@ -320,6 +320,8 @@ ping) echo pong ;;
 reboot) echo bye; reboot -f ;;
 write) dd if=/dev/zero of=/dev/vdb bs=4096 count=1 seek=1 conv=fsync 2>&1 && echo written ;;
 grow) dd if=/dev/zero of=/dev/vdb bs=4096 count=1 seek=1000000 2>&1 | head -n 1 ;;
+size) cat /sys/block/vdb/size ;;
+writelast) echo last | dd of=/dev/vdb bs=512 seek=$(($(cat /sys/block/vdb/size) - 1)) conv=fsync 2>&1 && echo written ;;
 writeroot) dd if=/dev/zero of=/dev/vda bs=4096 count=1 conv=fsync 2>&1 || echo refused ;;
 esac
 `

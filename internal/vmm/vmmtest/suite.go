@@ -45,6 +45,7 @@ func Run(t *testing.T, d vmm.Driver) {
 		{"boot", s.testBoot},
 		{"confinement", s.testConfinement},
 		{"disks", s.testDisks},
+		{"resize", s.testResize},
 		{"pause", s.testPause},
 		{"reboot", s.testReboot},
 		{"poweroff", s.testPoweroff},
@@ -123,6 +124,48 @@ func (s *suite) testDisks(t *testing.T) {
 	}
 	if head, err := os.ReadFile(w.jail.Rootfs); err != nil || string(head[:6]) != "rootfs" {
 		t.Errorf("the image has changed: %q, %v", head[:6], err)
+	}
+}
+
+// testResize: the guest sees a disk that has grown, and can write where it is
+// new.
+func (s *suite) testResize(t *testing.T) {
+	w := s.world(t, options{})
+	vm := w.boot(t)
+	ctx, cancel := context.WithTimeout(t.Context(), startDeadline)
+	defer cancel()
+	if err := os.Truncate(w.jail.Data, grownSize); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // it may be repeated
+		if err := vm.Resize(ctx, "data", grownSize); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := vm.Resize(ctx, "other", grownSize); err == nil {
+		t.Error("a drive that is not there is resized")
+	}
+	want := fmt.Sprintln(grownSize / 512)
+	for { // the guest hears of it by an interrupt
+		answer, err := command(ctx, "size")
+		if err != nil {
+			t.Fatalf("the guest sees %q sectors, want %q: %v", answer, want, err)
+		}
+		if answer == want {
+			break
+		}
+	}
+	if answer, err := command(ctx, "writelast"); err != nil || !strings.HasSuffix(answer, "written\n") {
+		t.Errorf("writing where the disk is new: %q, %v", answer, err)
+	}
+	head := make([]byte, 4)
+	f, err := os.Open(w.jail.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.ReadAt(head, grownSize-512); err != nil || string(head) != "last" {
+		t.Errorf("the image ends with %q, %v", head, err)
 	}
 }
 
