@@ -2,14 +2,18 @@ package lifecycle
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
 	"github.com/auser/mvm/internal/atomicfile"
+	"github.com/auser/mvm/internal/audit"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -74,6 +78,33 @@ func TestSecretsAreEncryptedWhereAnIdentityIsConfigured(t *testing.T) {
 	h.Config.Secrets.AgeIdentity = ""
 	if _, err := h.SecretNames("acme"); err == nil {
 		t.Error("it was read without the identity")
+	}
+}
+
+// TestSecretsSetAtOnce: of many that are set at the same time none is lost, nor
+// one that is set twice; each has its entry in the record.
+func TestSecretsSetAtOnce(t *testing.T) {
+	h := newHost(t)
+	h.Wait = time.Minute
+	var all sync.WaitGroup
+	var want []string
+	for i := range 10 {
+		key := fmt.Sprintf("key-%d", i)
+		want = append(want, key)
+		for range 2 {
+			all.Go(func() {
+				if err := h.SetSecret(t.Context(), "acme", key, []byte("value")); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	if names, err := h.SecretNames("acme"); err != nil || !slices.Equal(names, want) {
+		t.Errorf("names = %v, %v", names, err)
+	}
+	if n, _, err := audit.Verify(h.Store.AuditFile("acme")); err != nil || n != 20 {
+		t.Errorf("%d entries, %v", n, err)
 	}
 }
 
