@@ -29,6 +29,11 @@ test: build ## everything that must hold before a change lands
 	$(MAKE) --no-print-directory prepare
 	scripts/test "$(CACHE)"
 
+.PHONY: test-long
+test-long: prepare ## kill every act after every step, with real guests
+	scripts/install-packages test
+	MVM_TEST_CACHE="$(CACHE)" MVM_TEST_REAL_GUEST=1 go test -count=1 -timeout 120m -v -run '^TestKillAnywhere$$' ./tests
+
 .PHONY: bench
 bench: prepare ## measure mvm beside the bare VMM; PARTS=start,density,io,growth,storm chooses
 	scripts/install-packages bench

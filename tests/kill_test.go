@@ -28,18 +28,35 @@ type killCase struct {
 
 var killCases = []killCase{
 	{"create", nil, create("acme"), nil, (*killEnv).isCreated},
-	{"run", [][]string{create("acme"), {"link"}}, []string{"tenant", "run", "acme", "--no-wait"}, nil, (*killEnv).isRunning},
-	{"teardown", [][]string{create("acme"), {"link"}}, []string{"tenant", "run", "acme", "--no-wait"}, []string{"tenant", "stop", "acme"}, (*killEnv).isDown},
-	{"stop", [][]string{create("acme"), {"link"}, {"tenant", "run", "acme", "--no-wait"}}, []string{"tenant", "stop", "acme", "--timeout", "0"}, nil, (*killEnv).isStopped},
+	{"run", [][]string{create("acme"), {"link"}}, run(), nil, (*killEnv).isRunning},
+	{"teardown", [][]string{create("acme"), {"link"}}, run(), []string{"tenant", "stop", "acme"}, (*killEnv).isDown},
+	{"stop", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "stop", "acme", "--timeout", "0"}, nil, (*killEnv).isStopped},
 	{"set", [][]string{create("acme"), {"link"}}, []string{"tenant", "set", "acme", "--cpus", "2", "--data-size", "48", "--egress", "none"}, nil, (*killEnv).isSet},
-	{"set-egress-running", [][]string{create("acme"), {"link"}, {"tenant", "run", "acme", "--no-wait"}}, []string{"tenant", "set", "acme", "--egress", "none"}, nil, (*killEnv).isRunning},
-	{"destroy", [][]string{create("acme"), {"link"}, {"tenant", "run", "acme", "--no-wait"}}, []string{"tenant", "destroy", "acme", "--yes"}, nil, (*killEnv).isGone},
-	{"reconcile", [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", "always"}, {"tenant", "run", "acme", "--no-wait"}, {"kill-supervisor"}}, []string{"reconcile"}, nil, (*killEnv).isRunning},
+	{"set-egress-running", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "set", "acme", "--egress", "none"}, nil, (*killEnv).isRunning},
+	{"destroy", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "destroy", "acme", "--yes"}, nil, (*killEnv).isGone},
+	{"reconcile", [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", "always"}, run(), {"kill-supervisor"}}, []string{"reconcile"}, nil, (*killEnv).isRunning},
 }
 
 func create(id string) []string {
-	return []string{"tenant", "create", id, "--flake", "../nix/debian", "--profile", "minimal", "--data-size", "32", "--mem", "64"}
+	mem := "64"
+	if realGuest() {
+		mem = "256"
+	}
+	return []string{"tenant", "create", id, "--flake", "../nix/debian", "--profile", "minimal", "--data-size", "32", "--mem", mem}
 }
+
+// run starts acme; a real guest is waited for, so that it has its volumes
+// mounted and in use.
+func run() []string {
+	if realGuest() {
+		return []string{"tenant", "run", "acme"}
+	}
+	return []string{"tenant", "run", "acme", "--no-wait"}
+}
+
+// realGuest says that the passes shall take the real QEMU and boot the guest
+// in place of the stand-in: make test-long.
+func realGuest() bool { return os.Getenv("MVM_TEST_REAL_GUEST") == "1" }
 
 // TestKillAnywhere kills mvm, and the supervisor that it starts, after every
 // single step. The same command, given again, must finish the act; destroy
@@ -76,7 +93,7 @@ func (k *killEnv) killPaused(t *testing.T, act string) {
 			k.mvm(t, create("acme")...)
 			k.link(t)
 			k.writeNote(t)
-			if out, err := k.crash([]string{"tenant", "run", "acme", "--no-wait"}, "MVM_CRASH_AT="+point); err != nil {
+			if out, err := k.crash(run(), "MVM_CRASH_AT="+point); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			if act == "resume" {
@@ -123,11 +140,20 @@ type killEnv struct {
 
 func newKillEnv(t *testing.T) *killEnv {
 	t.Helper()
+	if realGuest() {
+		return newTestEnv(t, "kill", "10.51.0.1/24", "")
+	}
 	return newStandinEnv(t, "kill", "10.51.0.1/24")
 }
 
 // newStandinEnv is a state directory whose VMM is the stand-in.
 func newStandinEnv(t *testing.T, name, subnet string) *killEnv {
+	t.Helper()
+	return newTestEnv(t, name, subnet, "standin")
+}
+
+// newTestEnv is a state directory whose VMM is that of tests/, or QEMU.
+func newTestEnv(t *testing.T, name, subnet, vmm string) *killEnv {
 	t.Helper()
 	cache, err := cacheDir()
 	if err != nil {
@@ -139,9 +165,13 @@ func newStandinEnv(t *testing.T, name, subnet string) *killEnv {
 	}
 	k := &killEnv{env: &env{repo: repo, cache: cache, root: filepath.Join(cache, "test", name), bin: t.TempDir()}}
 	k.goBuild(t, "mvm", "./cmd/mvm", "-tags", "crashpoints")
-	k.goBuild(t, "standin", "./tests/standin")
+	settings := "\n[limits]\ncpu_overcommit = 100\nmemory_overcommit = 100\nstop_timeout_sec = 1 # the stand-in does not answer on SSH\n"
+	if vmm != "" {
+		k.goBuild(t, vmm, "./tests/"+vmm)
+		settings += fmt.Sprintf("[vmm]\nqemu = %q\n", filepath.Join(k.bin, vmm))
+	}
 	// Two roots on one host have subnets of their own.
-	k.prepareRoot(t, subnet, fmt.Sprintf("\n[vmm]\nqemu = %q\n[limits]\ncpu_overcommit = 100\nmemory_overcommit = 100\nstop_timeout_sec = 1 # the stand-in does not answer on SSH\n", filepath.Join(k.bin, "standin")))
+	k.prepareRoot(t, subnet, settings)
 	return k
 }
 
@@ -265,13 +295,13 @@ func (k *killEnv) crash(args []string, env string) (string, error) {
 // killAt kills the act at one place, repeats it and looks at what is there.
 func (k *killEnv) killAt(t *testing.T, c killCase, point string) {
 	before := k.files(t)
-	for _, args := range c.prepare {
+	for i, args := range c.prepare {
 		k.do(t, args)
+		if i == 0 { // before a guest mounts it
+			k.writeNote(t)
+		}
 	}
 	hasData := len(c.prepare) > 0
-	if hasData {
-		k.writeNote(t)
-	}
 	if out, err := k.crash(c.act, "MVM_CRASH_AT="+point); err == nil && !strings.HasPrefix(point, "undo/") && !strings.HasPrefix(point, "supervisor/") && !strings.HasPrefix(point, "write/") {
 		t.Fatalf("it was not killed:\n%s", out)
 	}
@@ -339,6 +369,11 @@ func (k *killEnv) checkRetained(t *testing.T) {
 		t.Fatalf("retained: %v, want one", dirs)
 	}
 	image := filepath.Join(dirs[0], "data.ext4")
+	if realGuest() { // it was killed with the volume mounted: the journal is what makes that whole
+		if out, err := exec.Command("e2fsck", "-E", "journal_only", "-y", image).CombinedOutput(); err != nil {
+			t.Errorf("the data volume's journal cannot be replayed: %v\n%s", err, out)
+		}
+	}
 	if out, err := exec.Command("e2fsck", "-fn", image).CombinedOutput(); err != nil {
 		t.Errorf("the data volume is damaged: %v\n%s", err, out)
 	}
