@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -103,3 +104,45 @@ func (c *console) typed(r *reader, p []byte) {
 }
 
 func (c *console) Close() error { return c.log.Close() }
+
+// handleConsole carries the console's bytes, both ways where the client may
+// type, until the client goes or everything is gone.
+func (s *supervisor) handleConsole(req request, conn *net.UnixConn) {
+	r, typing := s.console.attach(req.Input)
+	defer s.console.detach(r)
+	reply(conn, Reply{Done: true, Typing: typing})
+	conn.SetWriteDeadline(time.Time{}) // a client may look away for as long as it likes,
+	gone := make(chan struct{})
+	finished := make(chan struct{})
+	defer close(finished)
+	go func() {
+		select { // but not keep this process from ending
+		case <-s.done:
+			conn.SetWriteDeadline(time.Now().Add(requestTimeout))
+		case <-finished:
+		}
+	}()
+	go func() {
+		defer close(gone)
+		buf := make([]byte, 1024)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			s.console.typed(r, buf[:n])
+		}
+	}()
+	for {
+		select {
+		case p := <-r.ch:
+			if _, err := conn.Write(p); err != nil {
+				return
+			}
+		case <-gone:
+			return
+		case <-s.done:
+			return
+		}
+	}
+}
