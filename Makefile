@@ -40,6 +40,11 @@ bench: prepare ## measure mvm beside the bare VMM; PARTS=start,density,io,growth
 	go build -o bin/bench ./scripts/bench
 	scripts/netns "$(CACHE)/bench/engine" bin/bench -cache "$(CACHE)" $(if $(PARTS),-parts $(PARTS)) $(BENCH_FLAGS)
 
+.PHONY: bench-packages
+bench-packages: prepare ## measure builds, the network and volumes beside the bare tools
+	scripts/install-packages test
+	MVM_TEST_CACHE="$(CACHE)" go test -run '^$$' -bench . -benchtime 5x -timeout 60m -p 1 ./internal/build ./internal/network ./internal/volume ./internal/cli
+
 .PHONY: bench-record
 bench-record: prepare ## write docs/benchmarks.md from a whole run
 	scripts/install-packages bench

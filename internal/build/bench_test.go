@@ -150,8 +150,22 @@ func BenchmarkWarm(b *testing.B) {
 	report(b, mvm, bare)
 }
 
+// A build of what has been built. In a git tree, what belongs to the source is
+// for git to say.
 func BenchmarkNoop(b *testing.B) {
+	b.Run("folder", func(b *testing.B) { benchmarkNoop(b, false) })
+	b.Run("git", func(b *testing.B) { benchmarkNoop(b, true) })
+}
+
+func benchmarkNoop(b *testing.B, inGit bool) {
 	req, h := setup(b)
+	if inGit {
+		for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "a"}} {
+			if out, err := exec.Command("git", append([]string{"-C", h.flake}, args...)...).CombinedOutput(); err != nil {
+				b.Fatalf("git %v: %v\n%s", args, err, out)
+			}
+		}
+	}
 	h.build(b)
 	m, _ := timed(b, req)
 	time.Sleep(100 * time.Millisecond) // files this new are not vouched for, only hashed
