@@ -20,7 +20,7 @@ func (a *app) doctorCommand() *cobra.Command {
 A failure keeps mvm from working, and the exit code is 5. A warning is how a
 production host should not be. Each comes with what to do about it. --fix does
 what disturbs nobody else: it closes the state directory to others, switches
-same-page merging off, and sweeps what belongs to no tenant.`,
+same-page merging off, and does what mvm reconcile does.`,
 		Example: "  mvm doctor\n  mvm doctor --fix\n  mvm doctor --json | jq '.[] | select(.level == \"failure\")'",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {

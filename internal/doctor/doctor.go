@@ -8,6 +8,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/auser/mvm/internal/lifecycle"
@@ -85,19 +86,22 @@ func Run(ctx context.Context, checks []Check, fix bool) []Result {
 }
 
 func look(ctx context.Context, c Check, fix bool) Result {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	r := Result{Check: c.Name(), Finding: c.Run(ctx)}
+	run := func() Finding {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		return c.Run(ctx)
+	}
+	r := Result{Check: c.Name(), Finding: run()}
 	fixer, can := c.(Fixer)
 	r.Fixable = can && (r.Level == Warning || r.Level == Failure)
 	if !r.Fixable || !fix {
 		return r
 	}
-	if err := fixer.Fix(ctx); err != nil {
+	if err := fixer.Fix(ctx); err != nil { // takes its time: it may be a guest that ends
 		r.Error = err.Error()
 		return r
 	}
-	r.Finding = c.Run(ctx)
+	r.Finding = run()
 	r.Fixed = r.Level == OK || r.Level == Note
 	return r
 }
@@ -133,5 +137,5 @@ func (f fixable) Fix(ctx context.Context) error { return f.fix(ctx) }
 
 // Checks are all there are for the host h.
 func Checks(h *lifecycle.Host) []Check {
-	return append(needs(h), system("/").checks()...)
+	return append(needs(h), system{"/", runtime.GOARCH}.checks()...)
 }

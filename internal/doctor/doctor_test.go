@@ -18,7 +18,7 @@ import (
 	"github.com/auser/mvm/internal/vmm/firecracker/install"
 )
 
-// tree makes a host of files.
+// tree makes a host of files. It is an arm one, so that it has every check.
 func tree(t *testing.T, files map[string]string) system {
 	t.Helper()
 	root := t.TempDir()
@@ -31,7 +31,7 @@ func tree(t *testing.T, files map[string]string) system {
 			t.Fatal(err)
 		}
 	}
-	return system(root)
+	return system{root, "arm64"}
 }
 
 func TestSystemChecks(t *testing.T) {
@@ -42,6 +42,8 @@ func TestSystemChecks(t *testing.T) {
 		release = "proc/sys/kernel/osrelease"
 		hit     = cpu + "vulnerabilities/itlb_multihit"
 		pages   = kvm + "nx_huge_pages"
+		edac    = "sys/devices/system/edac/mc/"
+		printk  = "proc/sys/kernel/printk"
 		plain   = "tmpfs /run tmpfs rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0"
 	)
 	type files = map[string]string
@@ -66,8 +68,11 @@ func TestSystemChecks(t *testing.T) {
 		{"swap", files{"proc/swaps": "Filename Type Size Used Priority\n/dev/sdb partition 1 0 -2"}, Warning, ""},
 		{"CPU vulnerabilities", files{cpu + "vulnerabilities/meltdown": "Mitigation: PTI"}, OK, ""},
 		{"CPU vulnerabilities", files{cpu + "vulnerabilities/meltdown": "Vulnerable", hit: "Not affected"}, Warning, "open: meltdown"},
-		{"kernel messages", files{"proc/cmdline": "root=/dev/vda1 quiet loglevel=1"}, OK, ""},
-		{"kernel messages", files{"proc/cmdline": "root=/dev/vda1"}, Note, "console"},
+		{"kernel messages", files{printk: "1\t4\t1\t7"}, OK, "only what ends the host"},
+		{"kernel messages", files{printk: "4\t4\t1\t7"}, Note, "below level 4"}, // quiet alone
+		{"kernel messages", files{printk: "7\t4\t1\t7"}, Note, "below level 7"},
+		{"kernel messages", files{}, Note, "cannot tell"},
+		{"kernel messages", files{printk: "loud"}, Note, "cannot tell"},
 		{"huge page mitigation", files{}, OK, "off"},
 		{"huge page mitigation", files{hit: "Not affected", pages: "never"}, OK, "off"},
 		{"huge page mitigation", files{hit: "KVM: Mitigation: Split huge pages", pages: "Y"}, OK, "needs it"},
@@ -86,6 +91,24 @@ func TestSystemChecks(t *testing.T) {
 		{"microcode", files{"proc/cpuinfo": "microcode\t: 0x1\nflags\t\t: fpu hypervisor"}, Note, "virtual machine"},
 		{"microcode", files{"proc/cpuinfo": "microcode\t: 0x2\nmicrocode\t: 0x1"}, Warning, "0x1, 0x2"},
 		{"microcode", files{"proc/cpuinfo": "processor\t: 0\nBogoMIPS\t: 50.00"}, Note, "does not tell"},
+		{"memory errors", files{}, Note, "watches no ECC memory"},
+		{"memory errors", files{"proc/cpuinfo": "flags\t\t: fpu hypervisor"}, Note, "virtual machine"},
+		{"memory errors", files{edac + "mc0/ce_count": "0", edac + "mc0/ue_count": "0", edac + "power/control": "auto"}, OK, "whether it has TRR"},
+		{"memory errors", files{edac + "mc0/ce_count": "0", edac + "mc0/ue_count": "0", edac + "mc1/ce_count": "3", edac + "mc1/ue_count": "0"}, Warning, "3 errors of the ECC memory were corrected"},
+		{"memory errors", files{edac + "mc0/ce_count": "3", edac + "mc0/ue_count": "1"}, Warning, "1 errors of the ECC memory could not"},
+		{"memory errors", files{edac + "mc0/ce_count": "3"}, Note, "cannot tell"},
+		{"memory errors", files{edac + "mc0/ce_count": "many", edac + "mc0/ue_count": "0"}, Note, "no number"},
+		{"guests' counter", files{release: "6.18.2"}, OK, "its own"},
+		{"guests' counter", files{release: "6.4.0-arm64"}, OK, "its own"},
+		{"guests' counter", files{release: "7.0.0"}, OK, "its own"},
+		{"guests' counter", files{release: "6.1.0-40-arm64"}, Warning, "host's own counter (CNTPCT)"},
+		{"guests' counter", files{release: "5.10.0"}, Warning, "CNTPCT"},
+		{"guests' counter", files{release: "odd"}, Note, "cannot tell"},
+		{"other firewalls", files{}, OK, "none"},
+		{"other firewalls", files{"run/docker.sock": "", "run/firewalld/x": ""}, Note, "firewalld, Docker may drop"},
+		{"forwarding", files{"proc/sys/net/ipv4/ip_forward": "1"}, OK, "on"},
+		{"forwarding", files{"proc/sys/net/ipv4/ip_forward": "0"}, Note, "switches it on"},
+		{"forwarding", files{}, Failure, "cannot tell"},
 	} {
 		s := tree(t, c.files)
 		at := slices.IndexFunc(s.checks(), func(k Check) bool { return k.Name() == c.check })
@@ -211,6 +234,150 @@ func TestVerity(t *testing.T) {
 	h := host{&lifecycle.Host{Store: s}}
 	if f := h.verity(t.Context()); f.Level != Note || !strings.Contains(f.Found, "lacks it") {
 		t.Errorf("on tmpfs, which has no fs-verity: %+v", f)
+	}
+}
+
+// TestCounterIsArmsAlone: elsewhere there is no such question.
+func TestCounterIsArmsAlone(t *testing.T) {
+	for arch, want := range map[string]bool{"arm64": true, "amd64": false} {
+		has := slices.ContainsFunc(system{"/", arch}.checks(), func(c Check) bool { return c.Name() == "guests' counter" })
+		if has != want {
+			t.Errorf("%s: %v", arch, has)
+		}
+	}
+}
+
+// TestFindings are those of what a test cannot make a host to be.
+func TestFindings(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		f     Finding
+		want  Level
+		found string
+	}{
+		{"user", userFinding(0), OK, "root"},
+		{"user", userFinding(1000), Failure, "uid 1000"},
+		{"KVM", kvmFinding(true, "", config.TierKVM), OK, "usable"},
+		{"KVM", kvmFinding(false, "cannot use KVM", config.TierSoftware), Note, "does without"},
+		{"KVM", kvmFinding(false, "cannot use KVM", ""), Failure, "cannot use KVM"},
+		{"KVM", kvmFinding(false, "cannot use KVM", config.TierKVM), Failure, "cannot use KVM"},
+		{"cgroups", cgroupFinding("v2", nil), OK, "v2"},
+		{"cgroups", cgroupFinding("v1", nil), Warning, "v1"},
+		{"cgroups", cgroupFinding("", errors.New("none mounted")), Failure, "none mounted"},
+		{"clock", clockFinding(0, 0, nil), OK, "synchronised"},
+		{"clock", clockFinding(5, 0, nil), Warning, "not synchronised"},
+		{"clock", clockFinding(0, 0x40, nil), Warning, "not synchronised"},
+		{"clock", clockFinding(-1, 0, unix.EPERM), Note, "cannot tell"},
+	} {
+		if c.f.Level != c.want || !strings.Contains(c.f.Found, c.found) || (c.f.Fix != "") != (c.want == Warning || c.want == Failure) {
+			t.Errorf("%s: %+v, want %s with %q", c.name, c.f, c.want, c.found)
+		}
+	}
+}
+
+// stateOf makes a state directory with these settings.
+func stateOf(t *testing.T, settings string) *lifecycle.Host {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.Chmod(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "config.toml"), []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, err := lifecycle.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(h.Store.RunDir) })
+	return h
+}
+
+// named is the result of one of a host's checks.
+func named(t *testing.T, h *lifecycle.Host, name string, fix bool) Result {
+	t.Helper()
+	for _, c := range Checks(h) {
+		if c.Name() == name {
+			return Run(t.Context(), []Check{c}, fix)[0]
+		}
+	}
+	t.Fatalf("there is no check %q", name)
+	return Result{}
+}
+
+// TestNeeds looks at state directories and hosts that lack one thing each.
+func TestNeeds(t *testing.T) {
+	const emulated, none = "tier = \"software\"\n", "[build]\nengine = \"nerdctl\"\n"
+	t.Setenv("PATH", t.TempDir()) // no programs, and so no engine
+	for _, c := range []struct {
+		check, settings string
+		want            Level
+		found           string
+	}{
+		{"tier", "", Failure, "not decided"},
+		{"tier", emulated, Warning, "no isolation boundary"},
+		{"tier", "tier = \"kvm\"\n", OK, "Firecracker"},
+		{"VMM", "", Note, "before the tier is decided"},
+		{"VMM", emulated, Failure, ""},
+		{"VMM", "tier = \"kvm\"\n", Failure, ""},
+		{"VMM files", emulated, Note, "Firecracker"},
+		{"programs", "", Failure, "missing: ssh, mkfs.ext4, e2fsck, resize2fs, debugfs"},
+		{"container engine", none, Failure, "nerdctl"},
+		{"builder image", none, Note, "without an engine"},
+		{"firewall", "", Failure, "none works"},
+		{"disk space", "", OK, "GiB free"},
+		{"leftovers", "", OK, "none"},
+		{"state directory", "", OK, "root alone"},
+	} {
+		r := named(t, stateOf(t, c.settings), c.check, false)
+		if c.check == "disk space" { // of the machine that tests: any level
+			c.want = r.Level
+		}
+		if r.Level != c.want || !strings.Contains(r.Found, c.found) {
+			t.Errorf("%s with %q: %+v, want %s with %q", c.check, c.settings, r, c.want, c.found)
+		}
+		if r.Fix == "" && (r.Level == Warning || r.Level == Failure) {
+			t.Errorf("%s with %q: no fix", c.check, c.settings)
+		}
+	}
+}
+
+// TestFixAHost lets it mend what it may on a host, and look away from the rest.
+func TestFixAHost(t *testing.T) {
+	h := stateOf(t, "")
+	root := h.Store.Root
+	if err := errors.Join(os.Chmod(root, 0o755), os.Chown(root, 1000, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	cut := filepath.Join(root, "tenants", "cut-short") // of a create that was killed
+	if err := os.MkdirAll(filepath.Join(cut, "ssh"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"state directory", "leftovers"} {
+		if r := named(t, h, name, false); r.Level == OK || !r.Fixable || r.Fixed {
+			t.Errorf("%s without --fix: %+v", name, r)
+		}
+		if r := named(t, h, name, true); r.Level != OK || !r.Fixed || r.Error != "" {
+			t.Errorf("%s with --fix: %+v", name, r)
+		}
+		if r := named(t, h, name, true); r.Level != OK || r.Fixed {
+			t.Errorf("%s with --fix again: %+v", name, r)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(root, &st); err != nil || st.Mode&0o777 != 0o700 || st.Uid != 0 {
+		t.Errorf("the state directory has mode %o, uid %d (%v)", st.Mode, st.Uid, err)
+	}
+	if _, err := os.Stat(cut); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was left behind is still there: %v", err)
+	}
+	// What is above is not mvm's to change.
+	parent := filepath.Dir(root)
+	if err := os.Chmod(parent, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if r := named(t, h, "folders above it", true); r.Level != Warning || r.Fixable || !strings.Contains(r.Fix, parent) {
+		t.Errorf("folders above: %+v", r)
 	}
 }
 

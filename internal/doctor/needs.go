@@ -32,12 +32,16 @@ type host struct{ *lifecycle.Host }
 func needs(h *lifecycle.Host) []Check {
 	d := host{h}
 	return []Check{
-		check{"user", d.user},
-		fixable{check{"state directory", d.stateDir}, func(context.Context) error { return os.Chmod(h.Store.Root, 0o700) }},
+		check{"user", func(context.Context) Finding { return userFinding(os.Geteuid()) }},
+		fixable{check{"state directory", d.stateDir}, d.closeStateDir},
+		check{"folders above it", d.above},
 		check{"disk space", d.disk},
 		check{"file system", d.fileSystem},
 		check{"fs-verity", d.verity},
-		check{"KVM", d.kvm},
+		check{"KVM", func(context.Context) Finding {
+			usable, why := vmm.ProbeKVM()
+			return kvmFinding(usable, why, h.Config.Tier)
+		}},
 		check{"tier", d.tier},
 		check{"VMM", d.vmm},
 		check{"VMM files", d.vmmFiles},
@@ -45,9 +49,13 @@ func needs(h *lifecycle.Host) []Check {
 		check{"programs", d.programs},
 		check{"TAP devices", d.tun},
 		check{"firewall", d.firewall},
-		check{"other firewalls", d.otherFirewalls},
-		check{"forwarding", d.forwarding},
-		check{"cgroups", d.cgroups},
+		check{"cgroups", func(context.Context) Finding {
+			groups, err := cgroup.Detect()
+			if err != nil {
+				return cgroupFinding("", err)
+			}
+			return cgroupFinding(groups.Mode(), nil)
+		}},
 		check{"container engine", d.engine},
 		check{"builder image", d.builderImage},
 		fixable{check{"leftovers", d.leftovers}, func(ctx context.Context) error {
@@ -57,15 +65,13 @@ func needs(h *lifecycle.Host) []Check {
 	}
 }
 
-func (h host) user(context.Context) Finding {
-	if os.Geteuid() == 0 {
+func userFinding(uid int) Finding {
+	if uid == 0 {
 		return ok("root")
 	}
-	return failure("run mvm as root, by sudo", "uid %d may not make TAPs, cgroups and jails", os.Geteuid())
+	return failure("run mvm as root, by sudo", "uid %d may not make TAPs, cgroups and jails", uid)
 }
 
-// stateDir also looks at the folders above: who may write there may replace
-// everything below.
 func (h host) stateDir(context.Context) Finding {
 	var st unix.Stat_t
 	if err := unix.Stat(h.Store.Root, &st); err != nil {
@@ -74,18 +80,24 @@ func (h host) stateDir(context.Context) Finding {
 	if mode := st.Mode & 0o777; mode&0o077 != 0 || int(st.Uid) != os.Geteuid() {
 		return failure(fmt.Sprintf("chown root:root %s; chmod 0700 %[1]s", h.Store.Root), "%s has mode %#o and belongs to uid %d: others may read or change tenants", h.Store.Root, mode, st.Uid)
 	}
-	for dir := filepath.Dir(h.Store.Root); ; dir = filepath.Dir(dir) {
-		if err := unix.Stat(dir, &st); err != nil {
-			return failure("make it readable for root", "cannot look at %s: %v", dir, err)
-		}
-		sticky := st.Mode&unix.S_ISVTX != 0
-		if st.Mode&0o022 != 0 && !sticky {
-			return warning("chmod go-w "+dir, "%s, above the state directory, may be changed by others than root", dir)
-		}
-		if dir == filepath.Dir(dir) {
-			return ok("%s belongs to root alone", h.Store.Root)
-		}
+	return ok("%s belongs to root alone", h.Store.Root)
+}
+
+func (h host) closeStateDir(context.Context) error {
+	return errors.Join(os.Chown(h.Store.Root, os.Geteuid(), os.Getegid()), os.Chmod(h.Store.Root, 0o700))
+}
+
+// above looks at the folders above the state directory: who may write there may
+// replace everything below.
+func (h host) above(context.Context) Finding {
+	weak, err := replaceable(filepath.Dir(h.Store.Root))
+	switch {
+	case err != nil:
+		return failure("make it readable for root", "%v", err)
+	case weak != "":
+		return warning(fmt.Sprintf("chown root:root %s; chmod go-w %[1]s", weak), "%s, above the state directory, may be changed by others than root", weak)
 	}
+	return ok("only root may change them")
 }
 
 func (h host) disk(context.Context) Finding {
@@ -161,12 +173,11 @@ func verityFinding(errno unix.Errno) Finding {
 	return note("cannot tell: %v", errno)
 }
 
-func (h host) kvm(context.Context) Finding {
-	usable, why := vmm.ProbeKVM()
+func kvmFinding(usable bool, why, tier string) Finding {
 	switch {
 	case usable:
 		return ok("usable")
-	case h.Config.Tier == config.TierSoftware:
+	case tier == config.TierSoftware:
 		return note("%s; the software tier does without", why)
 	}
 	return failure("use a host with hardware virtualisation, or for trying out: mvm setup --tier software", "%s", why)
@@ -352,40 +363,11 @@ func (h host) firewall(ctx context.Context) Finding {
 	return ok("%s", strings.Join(usable, ", "))
 }
 
-// otherFirewalls names those who also make rules: mvm's own table needs
-// nothing of theirs, but theirs may drop what tenants send.
-func (h host) otherFirewalls(context.Context) Finding {
-	var seen []string
-	for name, sign := range map[string]string{
-		"firewalld": "/run/firewalld", "ufw": "/run/ufw.lock", "Docker": "/run/docker.sock", "libvirt": "/run/libvirt",
-	} {
-		if _, err := os.Stat(sign); err == nil {
-			seen = append(seen, name)
-		}
-	}
-	if len(seen) == 0 {
-		return ok("none is known to be at work")
-	}
-	return note("%s may drop what tenants send: if guests have no network, mvm net check and their own logs tell", strings.Join(seen, ", "))
-}
-
-func (h host) forwarding(context.Context) Finding {
-	data, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
-	if err != nil {
-		return failure("", "cannot tell: %v", err)
-	}
-	if strings.TrimSpace(string(data)) == "1" {
-		return ok("IPv4 forwarding is on")
-	}
-	return note("IPv4 forwarding is off; mvm switches it on with the first tenant that runs")
-}
-
-func (h host) cgroups(context.Context) Finding {
-	groups, err := cgroup.Detect()
+func cgroupFinding(mode string, err error) Finding {
 	if err != nil {
 		return failure("mount -t cgroup2 none /sys/fs/cgroup", "%v", err)
 	}
-	if mode := groups.Mode(); mode != "v2" {
+	if mode != "v2" {
 		return warning("boot with systemd.unified_cgroup_hierarchy=1", "%s: works; v2 limits more exactly", mode)
 	}
 	return ok("v2")

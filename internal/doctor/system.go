@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,11 +17,16 @@ import (
 
 // system is a Linux host seen through its files, below a root that tests
 // choose. Its checks are what Firecracker's makers recommend for production.
-type system string
+type system struct {
+	root string
+	arch string // as Go names it
+}
 
 func (s system) checks() []Check {
 	ksm := check{"same-page merging", s.ksm}
-	return []Check{
+	list := []Check{
+		check{"other firewalls", s.otherFirewalls},
+		check{"forwarding", s.forwarding},
 		check{"kernel", s.kernel},
 		check{"hyper-threading", s.smt},
 		fixable{ksm, func(context.Context) error {
@@ -33,11 +39,20 @@ func (s system) checks() []Check {
 		check{"cgroup moves", s.favorDynMods},
 		check{"guests' timers", s.timers},
 		check{"microcode", s.microcode},
-		check{"clock", func(context.Context) Finding { return clock() }},
+		check{"memory errors", s.memoryErrors},
+		check{"clock", func(context.Context) Finding {
+			var t unix.Timex
+			state, err := unix.Adjtimex(&t)
+			return clockFinding(state, t.Status, err)
+		}},
 	}
+	if s.arch == "arm64" {
+		list = append(list, check{"guests' counter", s.counter})
+	}
+	return list
 }
 
-func (s system) path(p string) string { return filepath.Join(string(s), p) }
+func (s system) path(p string) string { return filepath.Join(s.root, p) }
 
 // read is the content of a file without its newline; missing says that there
 // is none.
@@ -129,20 +144,21 @@ func (s system) vulnerabilities(context.Context) Finding {
 	return warning("update kernel and microcode; leave out mitigations=off", "open: %s", strings.Join(open, ", "))
 }
 
+// console is about what the kernel prints on the host's own console, by the
+// level that holds now, whoever set it.
 func (s system) console(context.Context) Finding {
-	line, _, err := s.read("/proc/cmdline")
-	if err != nil {
-		return note("cannot tell: %v", err)
+	levels, missing, err := s.read("/proc/sys/kernel/printk")
+	if err != nil || missing {
+		return note("cannot tell what the host's console gets: %v", cmp.Or(err, fs.ErrNotExist))
 	}
-	words := strings.Fields(line)
-	quiet := false
-	for _, w := range words {
-		quiet = quiet || w == "quiet" || w == "loglevel=1"
+	var level int
+	if _, err := fmt.Sscan(levels, &level); err != nil {
+		return note("cannot tell what the host's console gets: kernel.printk is %q", levels)
 	}
-	if quiet {
-		return ok("quiet")
+	if level <= 1 {
+		return ok("only what ends the host reaches its console")
 	}
-	return advice("boot with quiet loglevel=1", "the host's console gets all: guests that provoke messages slow the host down")
+	return advice("dmesg -n 1, and boot with quiet loglevel=1", "the host's console gets all below level %d: guests that provoke messages slow the host down", level)
 }
 
 // multihit says whether this CPU has the iTLB multihit bug of x86, and so needs
@@ -217,6 +233,17 @@ func (s system) timers(context.Context) Finding {
 	return ok("every %d µs at most", period)
 }
 
+// isVirtual says whether the CPUs of /proc/cpuinfo are a virtual machine's.
+func isVirtual(info string) bool {
+	for line := range strings.Lines(info) {
+		key, value, _ := strings.Cut(line, ":")
+		if strings.TrimSpace(key) == "flags" && slices.Contains(strings.Fields(value), "hypervisor") {
+			return true
+		}
+	}
+	return false
+}
+
 // microcode says what the CPUs run. Only their maker knows whether it is the
 // newest.
 func (s system) microcode(context.Context) Finding {
@@ -225,21 +252,16 @@ func (s system) microcode(context.Context) Finding {
 		return note("cannot tell: %v", err)
 	}
 	var revisions []string
-	virtual := false
 	for line := range strings.Lines(info) {
-		key, value, _ := strings.Cut(line, ":")
-		switch strings.TrimSpace(key) {
-		case "microcode":
+		if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "microcode" {
 			revisions = append(revisions, strings.TrimSpace(value))
-		case "flags":
-			virtual = virtual || slices.Contains(strings.Fields(value), "hypervisor")
 		}
 	}
 	slices.Sort(revisions)
 	revisions = slices.Compact(revisions)
 	const fix = "keep intel-microcode or amd64-microcode installed and current"
 	switch {
-	case virtual:
+	case isVirtual(info):
 		return note("this host is a virtual machine: its microcode is the business of the machine below")
 	case len(revisions) == 0:
 		return note("the kernel does not tell; keep the firmware current")
@@ -249,14 +271,100 @@ func (s system) microcode(context.Context) Finding {
 	return advice(fix, "revision %s; whether it is the newest only the CPU's maker knows", revisions[0])
 }
 
-func clock() Finding {
-	var t unix.Timex
-	state, err := unix.Adjtimex(&t)
+// memoryErrors is about memory that corrects itself. Guests that hammer rows of
+// others' memory (Rowhammer) show there first; whether the modules also refresh
+// rows that are hammered (TRR) only their maker knows.
+func (s system) memoryErrors(context.Context) Finding {
+	const fix = "take ECC memory with target row refresh (TRR), and see that the kernel watches it (EDAC)"
+	info, _, err := s.read("/proc/cpuinfo")
+	if err != nil {
+		return note("cannot tell: %v", err)
+	}
+	controllers, err := filepath.Glob(s.path("/sys/devices/system/edac/mc/mc[0-9]*"))
+	if err != nil {
+		return note("cannot tell: %v", err)
+	}
+	switch {
+	case len(controllers) == 0 && isVirtual(info):
+		return note("this host is a virtual machine: ECC memory is the business of the machine below")
+	case len(controllers) == 0:
+		return advice(fix, "the kernel watches no ECC memory: bits that a guest flips (Rowhammer) stay unseen")
+	}
+	var corrected, uncorrected int
+	for _, dir := range controllers {
+		for file, sum := range map[string]*int{"ce_count": &corrected, "ue_count": &uncorrected} {
+			data, err := os.ReadFile(filepath.Join(dir, file))
+			if err != nil {
+				return note("cannot tell: %v", err)
+			}
+			n, err := strconv.Atoi(strings.TrimSpace(string(data)))
+			if err != nil {
+				return note("cannot tell: %s of %s is no number", file, filepath.Base(dir))
+			}
+			*sum += n
+		}
+	}
+	switch {
+	case uncorrected > 0:
+		return warning("replace the memory modules that the kernel's log names", "%d errors of the ECC memory could not be corrected", uncorrected)
+	case corrected > 0:
+		return warning("see in the kernel's log which module it is; a guest may be at it (Rowhammer)", "%d errors of the ECC memory were corrected since the host was started", corrected)
+	}
+	return ok("ECC memory, without an error; whether it has TRR only its maker knows")
+}
+
+// counter is about the counter of arm's CPUs: Linux 6.4 learned to give each
+// guest one of its own.
+func (s system) counter(context.Context) Finding {
+	release, _, err := s.read("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return note("cannot tell: %v", err)
+	}
+	major, minor, known := kernelVersion(release)
+	switch {
+	case !known:
+		return note("cannot tell the version of %q", release)
+	case major > 6 || major == 6 && minor >= 4:
+		return ok("each guest has its own")
+	}
+	return warning("run Linux 6.18, or another from 6.4 on", "with Linux %s, guests read the host's own counter (CNTPCT): it tells how long the host has been up, and all guests share it", release)
+}
+
+// otherFirewalls names those who also make rules: mvm's own table needs
+// nothing of theirs, but theirs may drop what tenants send.
+func (s system) otherFirewalls(context.Context) Finding {
+	var seen []string
+	for _, f := range []struct{ name, sign string }{
+		{"firewalld", "/run/firewalld"}, {"ufw", "/run/ufw.lock"}, {"Docker", "/run/docker.sock"}, {"libvirt", "/run/libvirt"},
+	} {
+		if _, err := os.Stat(s.path(f.sign)); err == nil {
+			seen = append(seen, f.name)
+		}
+	}
+	if len(seen) == 0 {
+		return ok("none is known to be at work")
+	}
+	return note("%s may drop what tenants send: if guests have no network, mvm net check and their own logs tell", strings.Join(seen, ", "))
+}
+
+func (s system) forwarding(context.Context) Finding {
+	text, missing, err := s.read("/proc/sys/net/ipv4/ip_forward")
+	switch {
+	case err != nil || missing:
+		return failure("mount /proc, with its sys/net", "cannot tell: %v", cmp.Or(err, fs.ErrNotExist))
+	case text == "1":
+		return ok("IPv4 forwarding is on")
+	}
+	return note("IPv4 forwarding is off; mvm switches it on with the first tenant that runs")
+}
+
+// clockFinding is about what adjtimex says.
+func clockFinding(state int, status int32, err error) Finding {
 	const timeError, unsynchronised = 5, 0x40
 	switch {
 	case err != nil:
 		return note("cannot tell: %v", err)
-	case state == timeError || t.Status&unsynchronised != 0:
+	case state == timeError || status&unsynchronised != 0:
 		return warning("run chrony or systemd-timesyncd", "not synchronised: logs and certificates of guests go by it")
 	}
 	return ok("synchronised")
