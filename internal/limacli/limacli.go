@@ -77,6 +77,10 @@ func Run(ctx context.Context, args []string, in, out, errOut *os.File) int {
 	return a.report(ctx, err)
 }
 
+// Command is the tree of commands that are about this host and its Lima VM, for
+// those who check what is written about them.
+func Command() *cobra.Command { return new(app).rootCommand() }
+
 func (a *app) open() error {
 	config, err := os.UserConfigDir()
 	if err != nil {

@@ -1,17 +1,24 @@
 package main
 
 import (
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"mvdan.cc/sh/v3/syntax"
 
 	"github.com/auser/mvm/internal/cli"
+	"github.com/auser/mvm/internal/limacli"
 )
 
 // pages are all Markdown files that people read.
@@ -38,6 +45,45 @@ func pages(t *testing.T) map[string]string {
 	return all
 }
 
+// sources are all Go files but tests.
+func sources(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir("../../internal", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		all[path] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// literals are the strings in a Go file.
+func literals(t *testing.T, path, text string) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, text, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			s, err := strconv.Unquote(lit.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, s)
+		}
+		return true
+	})
+	return list
+}
+
 // TestLinks follows the links from page to page.
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
@@ -50,50 +96,150 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestCommandsInPagesExist asks that every mvm command in a block of shell is
-// one that there is, with flags that it has.
-func TestCommandsInPagesExist(t *testing.T) {
-	block := regexp.MustCompile("(?s)```sh\n(.*?)```")
+// TestCommandsInPages gives every mvm command line in a block of shell to the
+// parser of the commands: verbs, flags, their values and the number of words are
+// right. Nothing is run.
+func TestCommandsInPages(t *testing.T) {
+	block := regexp.MustCompile("(?ms)^[ \t]*```sh\n(.*?)^[ \t]*```")
+	lines := 0
 	for path, text := range pages(t) {
 		for _, m := range block.FindAllStringSubmatch(text, -1) {
-			for line := range strings.Lines(m[1]) {
-				line, _, _ = strings.Cut(strings.TrimSpace(line), " #")
-				line = strings.TrimSpace(line)
-				if words := strings.Fields(line); len(words) > 0 && words[0] == "mvm" && !strings.ContainsAny(line, "|<>&") {
-					checkCommand(t, path, words[1:])
+			for _, words := range commandLines(t, path, m[1]) {
+				lines++
+				if err := parse(words, path); err != nil {
+					t.Errorf("%s: mvm %s: %v", path, strings.Join(words, " "), err)
+				}
+			}
+		}
+	}
+	if lines < 100 {
+		t.Errorf("only %d command lines were found", lines)
+	}
+}
+
+// TestCommandsInText asks the same of what stands in the text, as far as that
+// is whole: values may be missing.
+func TestCommandsInText(t *testing.T) {
+	fence := regexp.MustCompile("(?ms)^[ \t]*```.*?^[ \t]*```")
+	span := regexp.MustCompile("`(mvm [^`]+)`")
+	spans := 0
+	for path, text := range pages(t) {
+		for _, m := range span.FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
+			code := regexp.MustCompile(`<[^>]*>`).ReplaceAllString(strings.Join(strings.Fields(m[1]), " "), "x")
+			for _, words := range commandLines(t, path, code) {
+				spans++
+				if err := parse(words, path); err != nil && !incomplete(err) {
+					t.Errorf("%s: `%s`: %v", path, m[1], err)
+				}
+			}
+		}
+	}
+	if spans < 50 {
+		t.Errorf("only %d commands were found", spans)
+	}
+}
+
+// TestCommandsInMessages asks it of what mvm itself tells people to run.
+func TestCommandsInMessages(t *testing.T) {
+	command := regexp.MustCompile(`\bmvm(( [a-z][a-z-]*)+)(( --[a-z-]+)*)`)
+	for path, text := range sources(t) {
+		root := cli.Command()
+		if strings.Contains(path, "/lima") {
+			root = limacli.Command()
+		}
+		for _, literal := range literals(t, path, text) {
+			for _, m := range command.FindAllStringSubmatch(literal, -1) {
+				cmd, rest, err := root.Find(strings.Fields(m[1]))
+				known := err == nil && cmd.HasParent()
+				if !known && m[3] != "" || known && cmd.HasSubCommands() && len(rest) > 0 && cmd.Name() != "audit" {
+					t.Errorf("%s says %q, which is no command", path, m[0])
+				}
+				for name := range strings.FieldsSeq(m[3]) {
+					if name = strings.TrimPrefix(name, "--"); known && name != "help" && cmd.Flags().Lookup(name) == nil && cmd.InheritedFlags().Lookup(name) == nil {
+						t.Errorf("%s says %q, and %s has no --%s", path, m[0], cmd.CommandPath(), name)
+					}
 				}
 			}
 		}
 	}
 }
 
-func checkCommand(t *testing.T, path string, words []string) {
+// commandLines are the words behind each mvm in a piece of shell. What only the
+// shell knows is an x.
+func commandLines(t *testing.T, path, code string) [][]string {
 	t.Helper()
-	if slices.Contains(words, "dev") { // has a tree of its own on macOS
-		return
+	file, err := syntax.NewParser().Parse(strings.NewReader(code), path)
+	if err != nil {
+		t.Errorf("%s: %v:\n%s", path, err, code)
+		return nil
 	}
-	cmd, rest, err := cli.Command().Find(words)
-	if err != nil || cmd.HasSubCommands() && cmd.Example == "" {
-		t.Errorf("%s: there is no mvm %s (%v)", path, strings.Join(words, " "), err)
-		return
+	var list [][]string
+	syntax.Walk(file, func(node syntax.Node) bool {
+		if call, ok := node.(*syntax.CallExpr); ok {
+			words := make([]string, len(call.Args))
+			for i, w := range call.Args {
+				words[i] = plain(w.Parts)
+			}
+			for len(words) > 1 && (words[0] == "sudo" || words[0] == "exec") {
+				words = words[1:]
+			}
+			if len(words) > 0 && words[0] == "mvm" {
+				list = append(list, words[1:])
+			}
+		}
+		return true
+	})
+	return list
+}
+
+func plain(parts []syntax.WordPart) string {
+	text := ""
+	for _, part := range parts {
+		switch p := part.(type) {
+		case *syntax.Lit:
+			text += p.Value
+		case *syntax.SglQuoted:
+			text += p.Value
+		case *syntax.DblQuoted:
+			text += plain(p.Parts)
+		default:
+			text += "x"
+		}
 	}
-	for _, w := range rest {
-		if w == "--" {
-			return
-		}
-		name, ok := strings.CutPrefix(w, "--")
-		if !ok {
-			continue
-		}
-		name, _, _ = strings.Cut(name, "=")
-		var flag *pflag.Flag
-		if flag = cmd.Flags().Lookup(name); flag == nil {
-			flag = cmd.InheritedFlags().Lookup(name)
-		}
-		if flag == nil && name != "help" {
-			t.Errorf("%s: %s has no flag --%s", path, cmd.CommandPath(), name)
-		}
+	return text
+}
+
+// parse is what happens to a command line before anything is done. Pages about
+// the Mac may mean the commands of the Mac.
+func parse(words []string, page string) error {
+	err := parseBy(cli.Command(), words)
+	if err != nil && strings.HasSuffix(page, "macos.md") {
+		return parseBy(limacli.Command(), words)
 	}
+	return err
+}
+
+func parseBy(root *cobra.Command, words []string) error {
+	cmd, rest, err := root.Find(words)
+	if err != nil {
+		return err
+	}
+	switch err := cmd.ParseFlags(rest); {
+	case errors.Is(err, pflag.ErrHelp):
+		return nil
+	case err != nil:
+		return cmd.FlagErrorFunc()(cmd, err)
+	}
+	if err := cmd.ValidateFlagGroups(); err != nil {
+		return err
+	}
+	return cmd.ValidateArgs(cmd.Flags().Args())
+}
+
+// incomplete says whether a command line lacks a word or a value, and is right
+// but for that.
+func incomplete(err error) bool {
+	return regexp.MustCompile(`needs an argument| takes .*, got \d| needs --| takes one tenant id and, after --`).MatchString(err.Error())
 }
 
 // TestTroubleshooting asks that the messages explained are ones that mvm says.
@@ -103,16 +249,8 @@ func TestTroubleshooting(t *testing.T) {
 		t.Fatal(err)
 	}
 	var source strings.Builder
-	err = filepath.WalkDir("../../internal", func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		source.Write(data)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+	for _, text := range sources(t) {
+		source.WriteString(text)
 	}
 	messages := regexp.MustCompile("(?m)^### `(.+)`$").FindAllStringSubmatch(string(page), -1)
 	if len(messages) < 10 {
