@@ -1,9 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/charmbracelet/x/ansi"
 	"golang.org/x/term"
@@ -26,19 +26,19 @@ func (t *table) print(w io.Writer, width int) error {
 	all := append([][]string{t.head}, t.rows...)
 	for _, row := range all {
 		for i, cell := range row {
-			widths[i] = max(widths[i], ansi.StringWidth(cell))
+			widths[i] = max(widths[i], cells(cell))
 		}
 	}
-	var b strings.Builder
+	var b, line bytes.Buffer
 	for n, row := range all {
 		room := width
-		var line strings.Builder
+		line.Reset()
 		for i, cell := range row {
 			last := i == len(row)-1
 			if last && width > 0 {
 				cell = ansi.Truncate(cell, max(room, 1), "…")
 			}
-			pad := widths[i] - ansi.StringWidth(cell) + 2
+			pad := widths[i] - cells(cell) + 2
 			if last || trailingEmpty(row[i+1:]) {
 				pad = 0
 			}
@@ -46,21 +46,34 @@ func (t *table) print(w io.Writer, width int) error {
 				cell = t.style(i, cell)
 			}
 			line.WriteString(cell)
-			line.WriteString(strings.Repeat(" ", pad))
+			for range pad {
+				line.WriteByte(' ')
+			}
 			room -= widths[i] + 2
 			if pad == 0 {
 				break
 			}
 		}
-		if text := line.String(); width > 0 {
-			b.WriteString(ansi.Truncate(text, width, "…"))
+		if width > 0 {
+			b.WriteString(ansi.Truncate(line.String(), width, "…"))
 		} else {
-			b.WriteString(text)
+			b.Write(line.Bytes())
 		}
 		b.WriteByte('\n')
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := b.WriteTo(w)
 	return err
+}
+
+// cells is how many of a terminal's cells text takes. Nearly all of it is plain
+// ASCII, of which that is told at once.
+func cells(text string) int {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return ansi.StringWidth(text)
+		}
+	}
+	return len(text)
 }
 
 func trailingEmpty(cells []string) bool {

@@ -2,9 +2,9 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"reflect"
+	"strconv"
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
@@ -13,12 +13,6 @@ import (
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/tenant"
 )
-
-// listed is one tenant of the list, as JSON.
-type listed struct {
-	lifecycle.Listed
-	UptimeSeconds float64 `json:"uptime_seconds"` // 0 unless it runs
-}
 
 func (a *app) tenantList() *cobra.Command {
 	var watch bool
@@ -40,7 +34,7 @@ SINCE is how long ago the state was entered.`,
 				return err
 			}
 			show := func() error {
-				list, err := a.observeAll(h, time.Now())
+				list, err := h.List()
 				if err != nil {
 					return err
 				}
@@ -55,39 +49,28 @@ SINCE is how long ago the state was entered.`,
 			return show()
 		},
 	}
-	a.jsonFlag(cmd, []listed{})
+	a.jsonFlag(cmd, []lifecycle.Listed{})
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print it again every second, until interrupted")
 	return cmd
 }
 
-func (a *app) observeAll(h *lifecycle.Host, now time.Time) ([]listed, error) {
-	list, err := h.List()
-	if err != nil {
-		return nil, err
-	}
-	all := make([]listed, len(list))
-	for i, s := range list {
-		all[i] = listed{Listed: s}
-		if s.Running {
-			all[i].UptimeSeconds = s.State.Uptime(now).Seconds()
-		}
-	}
-	return all, nil
-}
-
-func (a *app) printTenants(list []listed, now time.Time) error {
+func (a *app) printTenants(list []lifecycle.Listed, now time.Time) error {
 	if len(list) == 0 {
 		a.note("no tenants; mvm tenant create <id> makes one")
 		return nil
 	}
 	t := &table{head: []string{"TENANT", "STATE", "PROFILE", "TIER", "VCPU", "MEM", "ADDRESS", "DISK", "UPTIME", "RESTARTS", "SINCE", "REASON"}}
-	t.style = func(column int, text string) string {
-		if column != 1 {
-			return text
+	if a.colored() {
+		t.style = func(column int, text string) string {
+			if column != 1 {
+				return text
+			}
+			return phaseColor(tenant.Phase(text)).Styled(text)
 		}
-		return a.paint(phaseColor(tenant.Phase(text)), text)
 	}
-	for _, s := range list {
+	t.rows = make([][]string, 0, len(list))
+	for i := range list {
+		s := &list[i]
 		reason, uptime, disk := s.Reason, "-", "-"
 		if s.Error != "" {
 			reason = s.Error
@@ -98,8 +81,8 @@ func (a *app) printTenants(list []listed, now time.Time) error {
 		if s.Spec.DataMiB > 0 {
 			disk = byteSize(s.DiskBytes) + " of " + byteSize(int64(s.Spec.DataMiB)<<20)
 		}
-		t.row(s.ID, string(s.Phase), s.Spec.Profile, dash(s.State.Tier), fmt.Sprint(s.Spec.VCPUs), fmt.Sprintf("%d MiB", s.Spec.MemMiB),
-			dash(s.State.Net.IP), disk, uptime, fmt.Sprint(s.State.Restarts), ago(now, s.Since), reason)
+		t.row(s.ID, string(s.Phase), s.Spec.Profile, dash(s.State.Tier), strconv.Itoa(s.Spec.VCPUs), strconv.Itoa(s.Spec.MemMiB)+" MiB",
+			dash(s.State.Net.IP), disk, uptime, strconv.Itoa(s.State.Restarts), ago(now, s.Since), reason)
 	}
 	return a.printTable(t)
 }

@@ -72,3 +72,12 @@ func TestTableNeverWraps(t *testing.T) {
 		}
 	}
 }
+
+// TestCells: the quick way counts as the thorough one does.
+func TestCells(t *testing.T) {
+	for _, text := range []string{"", "acme", "2 hours ago ~", "naïve", "日本", "e\u0301", "\x1b[31mred\x1b[0m", "a\tb", "\x7f"} {
+		if got, want := cells(text), ansi.StringWidth(text); got != want {
+			t.Errorf("cells(%q) = %d, want %d", text, got, want)
+		}
+	}
+}

@@ -1,10 +1,13 @@
 package lifecycle
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/auser/mvm/internal/proc"
+	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -26,25 +29,36 @@ type Status struct {
 // Listed is one tenant of a list.
 type Listed struct {
 	Status
-	DiskBytes int64 `json:"disk_bytes"` // what the data volume takes on the host
+	DiskBytes     int64   `json:"disk_bytes"`     // what the data volume takes on the host
+	UptimeSeconds float64 `json:"uptime_seconds"` // 0 unless it runs
 }
 
 // List observes every tenant, sorted by id. One that cannot be read is listed
 // with its error.
 func (h *Host) List() ([]Listed, error) {
-	ids, err := h.Store.IDs()
+	names, err := h.Store.Folders()
 	if err != nil {
 		return nil, err
 	}
-	list := make([]Listed, len(ids))
-	parallel(len(ids), func(i int) {
-		status, err := h.Observe(ids[i])
-		if err != nil {
-			status = Status{ID: ids[i], Phase: tenant.Failed, Reason: "its state cannot be read", Error: err.Error()}
+	list, now := make([]Listed, len(names)), time.Now()
+	parallel(len(names), func(i int) {
+		id := names[i]
+		if tenant.CheckID(id) != nil {
+			return
 		}
-		list[i] = Listed{status, h.DiskBytes(ids[i])}
+		status, err := h.Observe(id)
+		if errors.Is(err, store.ErrNotFound) {
+			return
+		}
+		if err != nil {
+			status = Status{ID: id, Phase: tenant.Failed, Reason: "its state cannot be read", Error: err.Error()}
+		}
+		list[i] = Listed{Status: status, DiskBytes: h.DiskBytes(id)}
+		if status.Running {
+			list[i].UptimeSeconds = status.State.Uptime(now).Seconds()
+		}
 	})
-	return list, nil
+	return slices.DeleteFunc(list, func(l Listed) bool { return l.ID == "" }), nil
 }
 
 // Observe looks at one tenant.

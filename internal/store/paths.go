@@ -52,18 +52,14 @@ func (s *Store) GoneDir(id string) string { return filepath.Join(s.tenantsDir(),
 
 // Tenant names the files of one tenant.
 func (s *Store) Tenant(id string) Tenant {
-	return Tenant{
-		ID:  id,
-		Dir: filepath.Join(s.tenantsDir(), id),
-		run: filepath.Join(s.RunDir, tenant.ShortHash(id)),
-	}
+	return Tenant{ID: id, Dir: filepath.Join(s.tenantsDir(), id), runs: s.RunDir}
 }
 
 // Tenant is the names of one tenant's files.
 type Tenant struct {
-	ID  string
-	Dir string
-	run string
+	ID   string
+	Dir  string
+	runs string // what all tenants' RunDirs are in
 }
 
 func (t Tenant) SpecFile() string     { return filepath.Join(t.Dir, "spec.json") }
@@ -96,17 +92,17 @@ func (t Tenant) WrittenDirs() []string {
 // RunDir holds what must not survive a reboot and what must have a short
 // path. It is not below Dir because a Unix socket's path has at most 107
 // bytes, and a tenant's id alone may have 63.
-func (t Tenant) RunDir() string        { return t.run }
-func (t Tenant) ControlSocket() string { return filepath.Join(t.run, "control.sock") }
+func (t Tenant) RunDir() string        { return filepath.Join(t.runs, tenant.ShortHash(t.ID)) }
+func (t Tenant) ControlSocket() string { return filepath.Join(t.RunDir(), "control.sock") }
 
 // idFile says whose folder RunDir is.
-func (t Tenant) idFile() string { return filepath.Join(t.run, idFileName) }
+func (t Tenant) idFile() string { return filepath.Join(t.RunDir(), idFileName) }
 
 const idFileName = "tenant"
 
 // JailDir is where the supervisor puts the VMM's root together, in its own
 // mount namespace; on the host it stays an empty folder.
-func (t Tenant) JailDir() string { return filepath.Join(t.run, "jail") }
+func (t Tenant) JailDir() string { return filepath.Join(t.RunDir(), "jail") }
 
 // JailRunDir is the host's end of the jail's /run: the VMM's sockets.
-func (t Tenant) JailRunDir() string { return filepath.Join(t.run, "vmm") }
+func (t Tenant) JailRunDir() string { return filepath.Join(t.RunDir(), "vmm") }

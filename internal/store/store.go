@@ -8,6 +8,7 @@ package store
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,8 +16,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
-	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/atomicfile"
@@ -119,33 +120,42 @@ func (e *DamagedError) Unwrap() error { return e.Err }
 // IDs lists the tenants, sorted. A tenant exists when its spec does: folders
 // of a create or a destroy that was cut short are not listed.
 func (s *Store) IDs() ([]string, error) {
-	entries, err := os.ReadDir(s.tenantsDir())
-	if err != nil {
-		return nil, fmt.Errorf("cannot list tenants: %w", err)
-	}
-	var ids []string
-	for _, e := range entries {
-		if tenant.CheckID(e.Name()) == nil && s.Exists(e.Name()) {
-			ids = append(ids, e.Name())
-		}
-	}
-	return ids, nil
+	ids, _, err := s.split()
+	return ids, err
 }
 
 // Leftovers lists the folders below tenants/ that belong to no tenant: what a
 // create or a destroy that was cut short left there.
 func (s *Store) Leftovers() ([]string, error) {
+	_, left, err := s.split()
+	return left, err
+}
+
+func (s *Store) split() (ids, left []string, err error) {
+	names, err := s.Folders()
+	for _, name := range names {
+		if tenant.CheckID(name) == nil && s.Exists(name) {
+			ids = append(ids, name)
+		} else {
+			left = append(left, name)
+		}
+	}
+	return ids, left, err
+}
+
+// Folders lists what is below tenants/, sorted. Nearly all of it is tenants: of
+// the rest LoadSpec says that it is none. Who reads the specs anyway need not
+// look for each first, as IDs does.
+func (s *Store) Folders() ([]string, error) {
 	entries, err := os.ReadDir(s.tenantsDir())
 	if err != nil {
 		return nil, fmt.Errorf("cannot list tenants: %w", err)
 	}
-	var left []string
-	for _, e := range entries {
-		if tenant.CheckID(e.Name()) != nil || !s.Exists(e.Name()) {
-			left = append(left, e.Name())
-		}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
 	}
-	return left, nil
+	return names, nil
 }
 
 // Exists says whether there is such a tenant.
@@ -188,11 +198,13 @@ func (s *Store) LoadState(id string) (tenant.State, error) {
 	return state, err
 }
 
-func (s *Store) load(id, path string, into any) error {
+func (s *Store) load(id, path string, into json.Unmarshaler) error {
 	if err := tenant.CheckID(id); err != nil {
 		return err
 	}
-	data, err := readWhole(path)
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	data, err := readInto(buf, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !s.Exists(id):
 		return fmt.Errorf("%w: %s", ErrNotFound, id)
@@ -201,32 +213,36 @@ func (s *Store) load(id, path string, into any) error {
 	case err != nil:
 		return fmt.Errorf("cannot read %s: %w", path, err)
 	}
-	if err := json.Unmarshal(data, into); err != nil {
+	if err := into.UnmarshalJSON(data); err != nil {
 		return &DamagedError{path, err}
 	}
 	return nil
 }
 
-// readWhole is os.ReadFile with three system calls in place of seven: a list of
-// all tenants does little else. What it reads is replaced, never changed.
-func readWhole(path string) ([]byte, error) {
+// buffers are what files are read into: decoding copies what it keeps.
+var buffers = sync.Pool{New: func() any { return new(make([]byte, 4096)) }}
+
+// readInto is os.ReadFile with three system calls in place of seven: a list of
+// all tenants does little else. What it reads is replaced, never changed. The
+// content is in *buf until that is used again.
+func readInto(buf *[]byte, path string) ([]byte, error) {
 	fd, err := ignoringEINTR(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	data := make([]byte, 0, 4096)
+	size := 0
 	for {
-		room := data[len(data):cap(data)]
+		room := (*buf)[size:]
 		n, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, room) })
 		if err != nil {
 			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
 		}
-		data = data[:len(data)+n]
+		size += n
 		if n < len(room) {
-			return data, nil
+			return (*buf)[:size], nil
 		}
-		data = slices.Grow(data, cap(data))
+		*buf = append(*buf, make([]byte, len(*buf))...)
 	}
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -173,5 +174,39 @@ func TestRemoveLeavesNothing(t *testing.T) {
 	}
 	if left, err := s.Leftovers(); err != nil || len(left) != 0 || s.Exists("acme") {
 		t.Errorf("left = %v, err = %v", left, err)
+	}
+}
+
+// TestReadingKeepsWhatWasRead: what one file said stays when others are read
+// after it, also when it is longer than most.
+func TestReadingKeepsWhatWasRead(t *testing.T) {
+	s := open(t)
+	long := strings.Repeat("x", 3*4096)
+	for _, id := range []string{"a", "b"} {
+		create(t, s, id)
+		doc := fmt.Sprintf(`{"schema_version":99,"spec":{"schema_version":99,"tenant_id":%q},"reason":%q,"newer":%q}`, id, id+long, id+long)
+		if err := os.WriteFile(s.Tenant(id).StateFile(), []byte(doc), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var written []string
+	var states []tenant.State
+	for _, id := range []string{"a", "b", "a", "b"} {
+		state, err := s.LoadState(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		states = append(states, state)
+		data, err := state.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		written = append(written, string(data))
+	}
+	for i, state := range states {
+		data, err := state.MarshalJSON()
+		if err != nil || string(data) != written[i] || !strings.Contains(string(data), `"newer":"`+state.Spec.TenantID+long) || state.Reason != state.Spec.TenantID+long {
+			t.Errorf("state %d is no longer what was read: %v", i, err)
+		}
 	}
 }

@@ -40,10 +40,10 @@ type (
 	}
 )
 
-// UnmarshalJSONFrom decodes strictly: an unknown field is an error unless a
+// UnmarshalJSON decodes strictly: an unknown field is an error unless a
 // newer version of mvm wrote the file, and so is a field that appears twice.
-func (s *Spec) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	return decode(d, func(raw jsontext.Value, o json.Options) (found, error) {
+func (s *Spec) UnmarshalJSON(data []byte) error {
+	return decode(data, func(raw jsontext.Value, o json.Options) (found, error) {
 		*s = Spec{}
 		doc := specDocument{plainSpec: (*plainSpec)(s)}
 		err := json.Unmarshal(raw, &doc, o)
@@ -52,17 +52,14 @@ func (s *Spec) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	})
 }
 
-// UnmarshalJSON is UnmarshalJSONFrom for encoding/json.
-func (s *Spec) UnmarshalJSON(data []byte) error { return json.Unmarshal(data, s) }
-
 // MarshalJSON writes the known fields and those kept from a newer version.
 func (s Spec) MarshalJSON() ([]byte, error) {
 	return json.Marshal(specDocument{(*plainSpec)(&s), s.extra})
 }
 
-// UnmarshalJSONFrom decodes strictly, like Spec's.
-func (s *State) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	return decode(d, func(raw jsontext.Value, o json.Options) (found, error) {
+// UnmarshalJSON decodes strictly, like Spec's.
+func (s *State) UnmarshalJSON(data []byte) error {
+	return decode(data, func(raw jsontext.Value, o json.Options) (found, error) {
 		*s = State{}
 		doc := stateDocument{plainState: (*plainState)(s)}
 		err := json.Unmarshal(raw, &doc, o)
@@ -70,9 +67,6 @@ func (s *State) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		return found{&s.SchemaVersion, s.extra}, err
 	})
 }
-
-// UnmarshalJSON is UnmarshalJSONFrom for encoding/json.
-func (s *State) UnmarshalJSON(data []byte) error { return json.Unmarshal(data, s) }
 
 // MarshalJSON writes the known fields and those kept from a newer version.
 func (s State) MarshalJSON() ([]byte, error) {
@@ -87,11 +81,8 @@ type found struct {
 
 // decode reads one document. One of this version, which nearly all are, is
 // decoded only once.
-func decode(d *jsontext.Decoder, into func(jsontext.Value, json.Options) (found, error)) error {
-	raw, err := d.ReadValue()
-	if err != nil {
-		return err
-	}
+func decode(data []byte, into func(jsontext.Value, json.Options) (found, error)) error {
+	raw := jsontext.Value(data)
 	if raw.Kind() != '{' {
 		return fmt.Errorf("want a JSON object")
 	}
