@@ -88,7 +88,7 @@ func TestPickExprQuotes(t *testing.T) {
 
 func TestStoreNames(t *testing.T) {
 	const life, other = "0123456789abcdef", "fedcba9876543210"
-	g := &collector{req: GCRequest{Tenants: []StoreUse{{"a", life, "sha256:111111111111ff"}, {"a-b", life, ""}}}}
+	g := &collector{req: GCRequest{Tenants: map[string]StoreUse{"a": {life, "sha256:111111111111ff"}, "a-b": {life, ""}}}}
 	for v, want := range map[storeVolume]bool{
 		{"a", life, "sha256:111111111111ff"}:   true,
 		{"a", life, "sha256:222222222222"}:     false, // an older builder image

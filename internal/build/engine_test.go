@@ -423,7 +423,7 @@ func TestGCOfStores(t *testing.T) {
 			req := newRequest(t, engine, writeGuest(t, flakeBody))
 			m, _ := mustBuild(t, req)
 			gc := build.GCRequest{SrcDir: req.SrcDir, BuildDir: req.BuildDir, ImagesDir: req.ImagesDir, Scope: req.Scope,
-				Images: []string{m.Image}, Snapshots: []string{m.Source.Snapshot}, Tenants: []build.StoreUse{{Tenant: "acme", Instance: req.Instance, ImageID: m.Builder.ImageID}}}
+				Images: []string{m.Image}, Snapshots: []string{m.Source.Snapshot}, Tenants: map[string]build.StoreUse{"acme": {Instance: req.Instance, ImageID: m.Builder.ImageID}}}
 			if items, err := build.GC(t.Context(), []build.Engine{engine}, gc); err != nil || len(items) != 0 {
 				t.Errorf("what is in use went: %+v, %v", items, err)
 			}

@@ -14,23 +14,21 @@ import (
 )
 
 // GCRequest says what is still in use. Whatever else the folders and the
-// engines hold of this root goes. The caller holds the locks of the builds of
-// all Tenants.
+// engines hold of this root goes. The caller keeps everybody from building, also
+// tenants that are gone.
 type GCRequest struct {
 	SrcDir, BuildDir, ImagesDir string
 	Scope                       string
 
 	Images    []string // image hashes that tenants are linked to
 	Snapshots []string // snapshot hashes that tenants' manifests name
-	Tenants   []StoreUse
-	TryLock   TryLock // of builds of tenants that are gone
+	Tenants   map[string]StoreUse
 
 	DryRun bool // say what would go, remove nothing
 }
 
 // StoreUse says which store of a tenant is in use. Its build folder stays, too.
 type StoreUse struct {
-	Tenant   string
 	Instance string // this life of the tenant; stores of earlier ones go
 	ImageID  string // the builder image that filled its store; "" keeps all of this life
 }
@@ -130,16 +128,6 @@ func (g *collector) remove(kind, path string) error {
 	return nil
 }
 
-// tenant says how a tenant's stores are used; ok is false where it is gone.
-func (g *collector) tenant(id string) (StoreUse, bool) {
-	for _, t := range g.req.Tenants {
-		if t.Tenant == id {
-			return t, true
-		}
-	}
-	return StoreUse{}, false
-}
-
 // builds removes the build folders of tenants that are gone, unless they name
 // an engine that could not be asked.
 func (g *collector) builds(engines []Engine) error {
@@ -151,7 +139,7 @@ func (g *collector) builds(engines []Engine) error {
 		return err
 	}
 	for _, d := range list {
-		if _, used := g.tenant(d.Name()); used || !d.IsDir() || !labelPattern.MatchString(d.Name()) {
+		if _, used := g.req.Tenants[d.Name()]; used || !d.IsDir() || !labelPattern.MatchString(d.Name()) {
 			continue
 		}
 		marked, err := EnginesUsed(g.req.BuildDir, d.Name())
@@ -161,7 +149,7 @@ func (g *collector) builds(engines []Engine) error {
 		if slices.ContainsFunc(marked, func(name string) bool { return !has(engines, name) }) {
 			continue
 		}
-		if err := g.free(d.Name(), func() error { return g.remove("build", filepath.Join(g.req.BuildDir, d.Name())) }); err != nil {
+		if err := g.remove("build", filepath.Join(g.req.BuildDir, d.Name())); err != nil {
 			return err
 		}
 	}
@@ -172,16 +160,6 @@ func has(engines []Engine, name string) bool {
 	return slices.ContainsFunc(engines, func(e Engine) bool { return e.Name == name })
 }
 
-// free does act unless a build of the tenant runs. The caller of GC holds the
-// locks of tenants that exist.
-func (g *collector) free(tenant string, act func() error) error {
-	if _, used := g.tenant(tenant); used || g.req.TryLock == nil {
-		return act()
-	}
-	_, err := g.req.TryLock.do(tenant, act)
-	return err
-}
-
 // volumes removes the stores of tenants that are gone, of earlier lives, and
 // of builder images that are no longer used.
 func (g *collector) volumes(ctx context.Context, engine Engine) error {
@@ -190,23 +168,15 @@ func (g *collector) volumes(ctx context.Context, engine Engine) error {
 		return err
 	}
 	for _, name := range names {
-		v, ok := parseStore(g.req.Scope, name)
-		if ok && g.inUse(v) {
-			continue
-		}
-		if !ok || !labelPattern.MatchString(v.tenant) { // nobody builds in it
+		if v, ok := parseStore(g.req.Scope, name); !ok || !g.inUse(v) {
 			g.removeVolume(ctx, engine, name)
-			continue
-		}
-		if err := g.free(v.tenant, func() error { g.removeVolume(ctx, engine, name); return nil }); err != nil {
-			return err
 		}
 	}
 	return nil
 }
 
 func (g *collector) inUse(v storeVolume) bool {
-	use, ok := g.tenant(v.tenant)
+	use, ok := g.req.Tenants[v.tenant]
 	return ok && use.Instance == v.instance && (use.ImageID == "" || shortID(use.ImageID) == v.image)
 }
 

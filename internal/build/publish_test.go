@@ -209,14 +209,13 @@ func TestGC(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.Close()
-	for _, dir := range []string{"gone", "acme", "busy"} {
+	for _, dir := range []string{"gone", "acme"} {
 		addFiles(t, builds, map[string]string{dir + "/out/x": "x"})
 	}
 	addFiles(t, images, map[string]string{tempPrefix + "killed/kernel": "half"})
 	req := GCRequest{
 		SrcDir: src, BuildDir: builds, ImagesDir: images,
-		Images: []string{m.Image}, Snapshots: []string{used.Hash}, Tenants: []StoreUse{{Tenant: "acme"}}, DryRun: true,
-		TryLock: func(tenant string) (func(), bool, error) { return func() {}, tenant != "busy", nil },
+		Images: []string{m.Image}, Snapshots: []string{used.Hash}, Tenants: map[string]StoreUse{"acme": {}}, DryRun: true,
 	}
 	want := "leftover killed, snapshot " + unused.Hash + ", build gone"
 	for range 2 {
@@ -238,7 +237,7 @@ func TestGC(t *testing.T) {
 	}
 	for path, exists := range map[string]bool{
 		unused.Path: false, used.Path: true, building.Path: true, filepath.Join(builds, "gone"): false,
-		filepath.Join(builds, "acme"): true, filepath.Join(builds, "busy"): true, filepath.Join(images, m.Image): true,
+		filepath.Join(builds, "acme"): true, filepath.Join(images, m.Image): true,
 	} {
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) == exists {
 			t.Errorf("%s: %v, want it there: %v", path, err, exists)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // Verify reads every byte of the tenant's artifacts and compares it with what
@@ -43,18 +44,12 @@ func (h *Host) Verify(id string) (build.Manifest, error) {
 // no tenant uses. It keeps builds from starting while it looks, and gives up
 // where one is under way: what that will use is not known yet.
 func (h *Host) GC(ctx context.Context, dryRun bool) ([]build.GCItem, error) {
-	ids, err := h.Store.IDs()
+	lock, err := h.Store.LockBuilds(ctx, h.Wait)
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range ids {
-		lock, err := h.Store.LockBuild(ctx, id, 0)
-		if err != nil {
-			return nil, err
-		}
-		defer lock.Unlock()
-	}
-	req, err := h.inUse(ids)
+	defer lock.Unlock()
+	req, err := h.inUse()
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +58,6 @@ func (h *Host) GC(ctx context.Context, dryRun bool) ([]build.GCItem, error) {
 	if err != nil {
 		return nil, err
 	}
-	req.TryLock = h.tryBuildLock(ctx)
 	items, err := build.GC(ctx, engines, req)
 	if len(items) == 0 || dryRun {
 		return items, err
@@ -73,28 +67,46 @@ func (h *Host) GC(ctx context.Context, dryRun bool) ([]build.GCItem, error) {
 
 // inUse collects what the tenants' manifests name. One that cannot be read
 // stops the collection: what it names must stay.
-func (h *Host) inUse(ids []string) (build.GCRequest, error) {
+func (h *Host) inUse() (build.GCRequest, error) {
 	req := build.GCRequest{
 		SrcDir: h.Store.SnapshotsDir(), BuildDir: h.Store.BuildsDir(), ImagesDir: h.Store.ImagesDir(),
-		Scope: h.Store.Scope,
+		Scope: h.Store.Scope, Tenants: map[string]build.StoreUse{},
 	}
-	for _, id := range ids {
-		state, err := h.Store.LoadState(id)
-		if err != nil {
-			return req, err
+	ids, err := h.Store.IDs()
+	if err != nil {
+		return req, err
+	}
+	type use struct {
+		build.StoreUse
+		image, snapshot string
+		err             error
+	}
+	uses := make([]use, len(ids))
+	parallel(len(ids), func(i int) {
+		u := &uses[i]
+		var state tenant.State
+		if state, u.err = h.Store.LoadState(ids[i]); u.err != nil {
+			return
 		}
-		req.Tenants = append(req.Tenants, build.StoreUse{Tenant: id, Instance: state.Instance})
-		m, err := h.Manifest(id)
+		u.Instance = state.Instance
+		m, err := h.Manifest(ids[i])
 		if errors.Is(err, fs.ErrNotExist) {
-			continue
+			return
 		}
-		if err != nil {
-			return req, err
+		if u.err = err; err == nil {
+			u.ImageID, u.image, u.snapshot = m.Builder.ImageID, m.Image, m.Source.Snapshot
 		}
-		req.Images = append(req.Images, m.Image)
-		req.Tenants[len(req.Tenants)-1].ImageID = m.Builder.ImageID
-		if m.Source.Snapshot != "" {
-			req.Snapshots = append(req.Snapshots, m.Source.Snapshot)
+	})
+	for i, u := range uses {
+		if u.err != nil {
+			return req, u.err
+		}
+		req.Tenants[ids[i]] = u.StoreUse
+		if u.image != "" {
+			req.Images = append(req.Images, u.image)
+		}
+		if u.snapshot != "" {
+			req.Snapshots = append(req.Snapshots, u.snapshot)
 		}
 	}
 	return req, nil

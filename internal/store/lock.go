@@ -12,21 +12,29 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/auser/mvm/internal/proc"
 	"github.com/auser/mvm/internal/tenant"
 )
 
 // Locks are flock(2) locks on files in locks/ that are never unlinked. The
-// kernel releases them when the holder dies. Their order is: build, tenant,
-// supervisor, network, host, state; the last three are held for milliseconds.
+// kernel releases them when the holder dies. Their order is: builds, build,
+// tenant, supervisor, network, host, state; the last three are held for
+// milliseconds.
 
 const forever = time.Duration(1<<63 - 1)
 
 // Lock is a held lock.
-type Lock struct{ f *os.File }
+type Lock struct {
+	f     *os.File
+	outer *Lock // released after it; may be nil
+}
 
 // Unlock releases the lock. What is written in the file stays and is ignored.
-func (l *Lock) Unlock() { l.f.Close() }
+func (l *Lock) Unlock() {
+	l.f.Close()
+	if l.outer != nil {
+		l.outer.Unlock()
+	}
+}
 
 // File is the lock's descriptor, to be passed on to a process that is to hold
 // the lock from now on.
@@ -59,10 +67,48 @@ func (s *Store) LockTenant(ctx context.Context, id string, wait time.Duration) (
 	return s.lockTenant(ctx, id, "lock", "tenant "+id, wait)
 }
 
-// LockBuild makes the builds of one tenant queue.
+// LockBuild makes the builds of one tenant queue, and keeps LockBuilds out.
 func (s *Store) LockBuild(ctx context.Context, id string, wait time.Duration) (*Lock, error) {
-	return s.lockTenant(ctx, id, "build", "the build of tenant "+id, wait)
+	all, err := s.lockAs(ctx, s.buildsLock(), "building on this host", unix.LOCK_SH, wait)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := s.lockTenant(ctx, id, "build", buildOf(id), wait)
+	if err != nil {
+		all.Unlock()
+		return nil, err
+	}
+	lock.outer = all
+	return lock, nil
 }
+
+func buildOf(id string) string { return "the build of tenant " + id }
+
+// LockBuilds keeps everybody from building, for what looks at the whole. Where
+// a tenant's build is under way it does not wait, and names it.
+func (s *Store) LockBuilds(ctx context.Context, wait time.Duration) (*Lock, error) {
+	lock, err := s.lock(ctx, s.buildsLock(), "building on this host", 0)
+	var busy *BusyError
+	if !errors.As(err, &busy) {
+		return lock, err
+	}
+	ids, err := s.IDs()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		held, holder, err := look(s.lockPath(id, "build"))
+		if err != nil {
+			return nil, fmt.Errorf("cannot look for %s: %w", buildOf(id), err)
+		}
+		if held {
+			return nil, &BusyError{What: buildOf(id), Holder: holder}
+		}
+	}
+	return s.lock(ctx, s.buildsLock(), "building on this host", wait) // of a tenant that is gone, for a moment
+}
+
+func (s *Store) buildsLock() string { return filepath.Join(s.locksDir(), "builds.lock") }
 
 // LockSupervisor takes the lock that a tenant's supervisor holds as long as it
 // lives. The one who starts a supervisor takes it and passes it on.
@@ -102,24 +148,30 @@ func (s *Store) LockNetwork(ctx context.Context) (*Lock, error) {
 
 // SupervisorAlive says whether a process holds the supervisor's lock.
 func (s *Store) SupervisorAlive(id string) (bool, error) {
-	f, err := os.Open(s.lockPath(id, "supervisor"))
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
+	alive, _, err := look(s.lockPath(id, "supervisor"))
 	if err != nil {
 		return false, fmt.Errorf("cannot look for the supervisor of %s: %w", id, err)
+	}
+	return alive, nil
+}
+
+// look says whether a process holds the lock alone, and which.
+func look(path string) (held bool, by Holder, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, Holder{}, nil
+	}
+	if err != nil {
+		return false, Holder{}, err
 	}
 	defer f.Close()
 	// A shared lock that is had for a moment disturbs nobody: who wants the
 	// exclusive one waits for it.
-	switch err := flock(f, unix.LOCK_SH|unix.LOCK_NB); {
-	case err == nil:
-		return false, nil
-	case errors.Is(err, unix.EWOULDBLOCK):
-		return true, nil
-	default:
-		return false, fmt.Errorf("cannot look for the supervisor of %s: %w", id, err)
+	err = flock(f, unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, readHolder(f), nil
 	}
+	return false, Holder{}, err
 }
 
 // SupervisorLockFile is what the tenant's supervisor holds a lock on.
@@ -151,7 +203,7 @@ func (s *Store) lockAs(ctx context.Context, path, what string, how int, wait tim
 		defer f.Close()
 		return nil, lockError(f, what, err)
 	}
-	return held(f)
+	return held(f, how)
 }
 
 // waitForLock blocks in a goroutine, since flock cannot be given a deadline.
@@ -175,7 +227,7 @@ func waitForLock(ctx context.Context, f *os.File, what string, how int, wait tim
 			defer f.Close()
 			return nil, lockError(f, what, err)
 		}
-		return held(f)
+		return held(f, how)
 	case <-ctx.Done():
 		close(gaveUp)
 		return nil, fmt.Errorf("gave up waiting for %s: %w", what, ctx.Err())
@@ -186,13 +238,13 @@ func waitForLock(ctx context.Context, f *os.File, what string, how int, wait tim
 	}
 }
 
-func held(f *os.File) (*Lock, error) {
-	self, err := proc.Self()
-	if err != nil {
-		f.Close()
-		return nil, err
+// held makes a lock of a file that is locked. One that is held alone names its
+// holder.
+func held(f *os.File, how int) (*Lock, error) {
+	if how == unix.LOCK_SH {
+		return &Lock{f: f}, nil
 	}
-	data, err := json.Marshal(Holder{PID: self.PID, What: command(), Since: time.Now()})
+	data, err := json.Marshal(Holder{PID: os.Getpid(), What: command(), Since: time.Now()})
 	if err == nil {
 		err = f.Truncate(0)
 	}
@@ -205,7 +257,7 @@ func held(f *os.File) (*Lock, error) {
 		f.Close()
 		return nil, fmt.Errorf("cannot mark %s as held: %w", f.Name(), err)
 	}
-	return &Lock{f}, nil
+	return &Lock{f: f}, nil
 }
 
 func lockError(f *os.File, what string, err error) error {

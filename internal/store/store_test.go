@@ -210,3 +210,75 @@ func TestReadingKeepsWhatWasRead(t *testing.T) {
 		}
 	}
 }
+
+// TestBuildsLock: tenants build side by side; who wants all builds to stand
+// still is told of one that does not, and then keeps all of them waiting.
+func TestBuildsLock(t *testing.T) {
+	s := open(t)
+	create(t, s, "acme")
+	create(t, s, "beta")
+	var builds []*Lock
+	for _, id := range []string{"acme", "beta"} {
+		lock, err := s.LockBuild(t.Context(), id, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		builds = append(builds, lock)
+	}
+	var busy *BusyError
+	if _, err := s.LockBuild(t.Context(), "acme", 0); !errors.As(err, &busy) || busy.Holder.PID != os.Getpid() {
+		t.Errorf("a second build of one tenant: %v", err)
+	}
+	builds[0].Unlock()
+	if _, err := s.LockBuilds(t.Context(), time.Hour); !errors.As(err, &busy) || busy.What != "the build of tenant beta" || busy.Holder.PID != os.Getpid() {
+		t.Errorf("err = %v, want that it names the build of beta", err)
+	}
+	builds[1].Unlock()
+	all, err := s.LockBuilds(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"acme", "gone"} {
+		if _, err := s.LockBuild(t.Context(), id, 0); !errors.As(err, &busy) || busy.Holder.PID != os.Getpid() {
+			t.Errorf("a build of %s: %v", id, err)
+		}
+	}
+	got := make(chan error, 1)
+	go func() {
+		lock, err := s.LockBuild(t.Context(), "acme", time.Minute)
+		if err == nil {
+			lock.Unlock()
+		}
+		got <- err
+	}()
+	all.Unlock()
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBuildsLockWaitsForWhatIsNoTenants: what is building for a tenant that is
+// gone, such as its destroy, ends in a moment.
+func TestBuildsLockWaitsForWhatIsNoTenants(t *testing.T) {
+	s := open(t)
+	lock, err := s.LockBuild(t.Context(), "gone", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var busy *BusyError
+	if _, err := s.LockBuilds(t.Context(), time.Millisecond); !errors.As(err, &busy) {
+		t.Errorf("err = %v, want a BusyError", err)
+	}
+	got := make(chan error, 1)
+	go func() {
+		all, err := s.LockBuilds(t.Context(), time.Minute)
+		if err == nil {
+			all.Unlock()
+		}
+		got <- err
+	}()
+	lock.Unlock()
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+}
