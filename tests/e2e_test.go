@@ -148,12 +148,18 @@ func (e *env) prepareRoot(t *testing.T, subnet, moreSettings string) {
 
 func (e *env) mvm(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(e.bin, "mvm"), append([]string{"--root", e.root}, args...)...)
-	out, err := cmd.CombinedOutput()
+	out, err := e.try(args...)
 	if err != nil {
 		t.Fatalf("mvm %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
-	return string(out)
+	return out
+}
+
+// try is mvm where it may fail.
+func (e *env) try(args ...string) (said string, err error) {
+	cmd := exec.Command(filepath.Join(e.bin, "mvm"), append([]string{"--root", e.root}, args...)...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 func (e *env) removeTenants(t *testing.T) {

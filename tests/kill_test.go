@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/atomicfile"
 )
 
 // killCase is an act that is killed after every single step.
@@ -206,8 +208,8 @@ func (k *killEnv) linkTenant(t *testing.T, id string) {
 		state[field] = built[field]
 	}
 	data, err := json.Marshal(state)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(acme, "state.json"), data, 0o600)
+	if err == nil { // in one step: other commands may read it
+		err = atomicfile.Write(filepath.Join(acme, "state.json"), data, 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)

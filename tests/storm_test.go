@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -71,8 +69,7 @@ func (e *env) eachAtOnce(t *testing.T, processes int, ids []string, args func(id
 		turns <- true
 		all.Go(func() {
 			defer func() { <-turns }()
-			cmd := exec.Command(filepath.Join(e.bin, "mvm"), append([]string{"--root", e.root}, args(id)...)...)
-			if out, err := cmd.CombinedOutput(); err != nil {
+			if out, err := e.try(args(id)...); err != nil {
 				t.Errorf("mvm %s: %v\n%s", strings.Join(args(id), " "), err, out)
 			}
 		})

@@ -8,6 +8,7 @@ package atomicfile
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,12 +27,20 @@ const prefix = ".tmp-"
 // rename, fsync of the folder. Several processes may write the same path; one
 // of them is the last. The temporary files of writers of this path that were
 // killed are removed.
-func Write(path string, data []byte, mode fs.FileMode) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("cannot write %s: %w", path, plain(err))
-		}
-	}()
+func Write(path string, data []byte, mode fs.FileMode) error {
+	err := Replace(path, mode, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", path, plain(err))
+	}
+	return nil
+}
+
+// Replace is Write for what write tells, which may be more than fits memory.
+// An error of write's is handed on as it is.
+func Replace(path string, mode fs.FileMode, write func(io.Writer) error) (err error) {
 	dir, base := filepath.Split(path)
 	if err := sweep(dir, prefix+base+"-"); err != nil {
 		return err
@@ -49,7 +58,7 @@ func Write(path string, data []byte, mode fs.FileMode) (err error) {
 	if err := f.Chmod(mode); err != nil {
 		return err
 	}
-	if _, err := f.Write(data); err != nil {
+	if err := write(f); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {

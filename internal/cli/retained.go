@@ -57,7 +57,7 @@ func (a *app) retainedRm() *cobra.Command {
 		Short:   "Remove a retained data volume for good",
 		Example: "  mvm retained rm acme-20260801T101500.000Z",
 		Args:    exactArgs(1, "the name of a retained volume"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			h, err := a.host()
 			if err != nil {
 				return err
@@ -65,10 +65,15 @@ func (a *app) retainedRm() *cobra.Command {
 			if err := a.confirm(fmt.Sprintf("Remove the retained volume %s for good", args[0]), yes); err != nil {
 				return err
 			}
-			if err := h.RemoveRetained(args[0]); err != nil {
+			already, err := h.RemoveRetained(cmd.Context(), args[0])
+			if err != nil {
 				return fmt.Errorf("cannot remove a retained volume: %w", err)
 			}
-			fmt.Fprintf(a.Out, "%s is gone\n", args[0])
+			suffix := ""
+			if already {
+				suffix = " already"
+			}
+			fmt.Fprintf(a.Out, "%s is gone%s\n", args[0], suffix)
 			return nil
 		},
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/tenant"
 )
@@ -153,7 +154,7 @@ func (a *app) volumeExport() *cobra.Command {
 		Args: exactArgs(1, "one tenant id"),
 		RunE: a.onTenant("export the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			if to != "-" {
-				return toFile(to, func(w io.Writer) error { return h.ExportVolume(ctx, args[0], w) })
+				return atomicfile.Replace(to, 0o600, func(w io.Writer) error { return h.ExportVolume(ctx, args[0], w) })
 			}
 			if f, ok := a.Out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 				return &usageError{msg: "a volume is nothing for a terminal", hint: "name a file with --to, or pipe it"}
@@ -163,30 +164,6 @@ func (a *app) volumeExport() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&to, "to", "-", "the file; - is standard output")
 	return cmd
-}
-
-// toFile writes a file that is there only when it is whole.
-func toFile(path string, write func(io.Writer) error) (err error) {
-	f, err := os.OpenFile(path+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if err := write(f); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 func (a *app) volumeImport() *cobra.Command {
@@ -233,9 +210,13 @@ func (a *app) volumeSnapshot() *cobra.Command {
 		Example: "  mvm tenant volume snapshot acme before-upgrade",
 		Args:    exactArgs(2, "a tenant id and a name"),
 		RunE: a.onTenant("snapshot the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			shared, err := h.SnapshotVolume(ctx, args[0], args[1])
+			shared, already, err := h.SnapshotVolume(ctx, args[0], args[1])
 			if err != nil {
 				return err
+			}
+			if already {
+				fmt.Fprintf(a.Out, "snapshot %s of tenant %s is kept already\n", args[1], args[0])
+				return nil
 			}
 			if !shared {
 				a.note("it is a full copy: this file system cannot share blocks")

@@ -103,33 +103,26 @@ func (h *Host) create(ctx context.Context, spec tenant.Spec, o CreateOptions) (C
 	if err != nil {
 		return Created{}, err
 	}
-	if o.AdoptVolumes && len(retained) == 0 && !adopted(t) {
-		return Created{}, &tenant.InputError{Msg: fmt.Sprintf("no data volume of a tenant %s is retained", id), Hint: "leave out --adopt-volumes"}
+	if o.AdoptVolumes {
+		if err := h.checkAdoption(t, retained, spec); err != nil {
+			return Created{}, err
+		}
 	}
 	done := Created{Retained: retained}
-	var at place
 	err = sequence(ctx, "create", []step{
 		{"former", func(context.Context) error { return os.RemoveAll(h.Store.GoneDir(id)) }},
 		{"folders", func(context.Context) error { return makeFolders(t) }},
 		{"keys", func(context.Context) error { return ssh.Ensure(t.SSHDir(), id) }},
-		{"lease", func(ctx context.Context) (err error) { at, err = h.lease(ctx, id); return err }},
+		{"lease", func(ctx context.Context) (err error) { done.State, err = h.lease(ctx, spec); return err }},
 		{"adopt", func(ctx context.Context) (err error) {
-			done.Adopted, done.Retained, err = h.settleVolumes(t, retained, o.AdoptVolumes, at.uid)
+			done.Adopted, done.Retained, err = h.settleVolumes(t, retained, o.AdoptVolumes, done.State.UID)
 			return err
 		}},
 		{"volume", func(ctx context.Context) error {
-			if _, err := volume.CreateData(ctx, t.DataVolume(), spec.DataMiB, at.uid, at.uid); err != nil || done.Adopted == "" {
+			if _, err := volume.CreateData(ctx, t.DataVolume(), spec.DataMiB, done.State.UID, done.State.UID); err != nil || done.Adopted == "" {
 				return err
 			}
 			return volume.Grow(ctx, t.DataVolume(), spec.DataMiB)
-		}},
-		{"state", func(context.Context) error {
-			now := time.Now().UTC()
-			done.State = tenant.State{
-				SchemaVersion: tenant.SchemaVersion, Instance: tenant.NewInstance(), Spec: spec, Net: at.net, UID: at.uid,
-				CreatedAt: now, Phase: tenant.Created, Since: now,
-			}
-			return h.Store.CreateState(id, done.State)
 		}},
 		{"spec", func(context.Context) error { return h.Store.SaveSpec(spec) }},
 	})
@@ -145,48 +138,48 @@ func makeFolders(t store.Tenant) error {
 	return nil
 }
 
-// place is what a tenant's address decides.
-type place struct {
-	net tenant.Net
-	uid int
-}
-
-// lease gives the tenant an address and everything that follows from it.
-func (h *Host) lease(ctx context.Context, id string) (place, error) {
+// lease gives the tenant an address and writes its first state, with all that
+// follows from the address. Both are written under one lock: whoever rebuilds
+// the leases from the states finds that of a tenant that is being created, too.
+func (h *Host) lease(ctx context.Context, spec tenant.Spec) (tenant.State, error) {
+	id := spec.TenantID
 	lock, err := h.Store.LockHost(ctx)
 	if err != nil {
-		return place{}, err
+		return tenant.State{}, err
 	}
 	defer lock.Unlock()
 	leases, err := h.leases()
 	if err != nil {
-		return place{}, err
+		return tenant.State{}, err
 	}
 	ip, changed, err := leases.Lease(id)
 	if err != nil {
-		return place{}, err
+		return tenant.State{}, err
 	}
 	if err := h.checkNames(id, slices.Sorted(maps.Keys(leases.Leases()))); err != nil {
-		return place{}, err
+		return tenant.State{}, err
 	}
 	if changed {
 		if err := h.saveLeases(leases); err != nil {
-			return place{}, err
+			return tenant.State{}, err
 		}
 	}
 	gateway := h.subnet()
 	index, err := ipam.Index(gateway, ip)
 	if err != nil {
-		return place{}, err
+		return tenant.State{}, err
 	}
-	return place{
-		uid: h.Config.Limits.UIDBase + index,
-		net: tenant.Net{
+	now := time.Now().UTC()
+	state := tenant.State{
+		SchemaVersion: tenant.SchemaVersion, Instance: tenant.NewInstance(), Spec: spec, UID: h.Config.Limits.UIDBase + index,
+		Net: tenant.Net{
 			IP: ip.String(), Gateway: gateway.Addr().String(), CIDR: gateway.Masked().String(),
 			MAC: tenant.MAC(h.Store.Scope, id).String(), TAP: tenant.TapName(h.Store.Scope, id),
 			Bridge: supervisor.NetworkConfig(h.Store, h.Config).BridgeOf(ip),
 		},
-	}, nil
+		CreatedAt: now, Phase: tenant.Created, Since: now,
+	}
+	return state, h.Store.CreateState(id, state)
 }
 
 // checkNames refuses an id whose derived names collide with another tenant's.
@@ -223,6 +216,26 @@ func (h *Host) settleVolumes(t store.Tenant, retained []string, adopt bool, uid 
 		return "", append(retained, filepath.Base(kept)), os.MkdirAll(t.VolumesDir(), 0o700)
 	}
 	return "", retained, nil
+}
+
+// checkAdoption refuses to adopt what is not there, or does not fit, before
+// anything is done.
+func (h *Host) checkAdoption(t store.Tenant, retained []string, spec tenant.Spec) error {
+	path := t.DataVolume()
+	if !adopted(t) {
+		if len(retained) == 0 {
+			return &tenant.InputError{Msg: fmt.Sprintf("no data volume of a tenant %s is retained", t.ID), Hint: "leave out --adopt-volumes"}
+		}
+		path = filepath.Join(h.Store.RetainedDir(), retained[len(retained)-1], filepath.Base(path))
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("cannot look at the retained data volume: %w", err)
+	}
+	if mib := int((info.Size() + 1<<20 - 1) >> 20); mib > spec.DataMiB {
+		return &tenant.InputError{Msg: fmt.Sprintf("the retained data volume has %d MiB and cannot shrink to %d", mib, spec.DataMiB), Hint: fmt.Sprintf("say --data-size %d", mib)}
+	}
+	return nil
 }
 
 // adoptedMark is in a folder of volumes that was, or is about to be, adopted.
@@ -316,39 +329,53 @@ func SpecDiff(have, want tenant.Spec) []string {
 // leases reads the registry of addresses. One that is damaged is rebuilt from
 // the tenants' states. The caller holds the host lock.
 func (h *Host) leases() (*ipam.Registry, error) {
+	leases, damaged, err := h.readLeases()
+	if damaged != nil && err == nil {
+		h.Say("%v: rebuilt from the tenants' states", damaged)
+	}
+	return leases, err
+}
+
+// readLeases is leases, and says how the registry is damaged.
+func (h *Host) readLeases() (leases *ipam.Registry, damaged *ipam.DamagedError, err error) {
 	subnet := h.subnet()
-	leases, err := ipam.Load(h.Store.LeasesFile(), subnet)
+	leases, err = ipam.Load(h.Store.LeasesFile(), subnet)
 	var changed *ipam.SubnetChangedError
 	if errors.As(err, &changed) {
-		return nil, &Error{
+		return nil, nil, &Error{
 			Kind: ErrState, Msg: changed.Error(),
 			Hint: fmt.Sprintf("set network.subnet back to %q, and destroy all tenants before you change it", changed.Leased),
 		}
 	}
-	var damaged *ipam.DamagedError
 	if !errors.As(err, &damaged) {
-		return leases, err
+		return leases, nil, err
 	}
 	held, err := h.heldAddresses()
 	if err != nil {
-		return nil, err
+		return nil, damaged, err
 	}
-	h.Say("%v: rebuilt from the tenants' states", damaged)
-	return ipam.Rebuild(subnet, held)
+	leases, err = ipam.Rebuild(subnet, held)
+	return leases, damaged, err
 }
 
 // subnet is the gateway's address with the prefix length; config has checked
 // that it is one.
 func (h *Host) subnet() netip.Prefix { return netip.MustParsePrefix(h.Config.Network.Subnet) }
 
+// heldAddresses are those of all tenants, also of those that are only being
+// created, or whose create was killed.
 func (h *Host) heldAddresses() (map[string]netip.Addr, error) {
-	ids, err := h.Store.IDs()
+	ids, err := h.Store.Folders()
 	if err != nil {
 		return nil, err
 	}
 	held := map[string]netip.Addr{}
 	for _, id := range ids {
+		created := h.Store.Exists(id)
 		state, err := h.Store.LoadState(id)
+		if errors.Is(err, store.ErrNotFound) || err != nil && !created {
+			continue // it has no address yet, or was destroyed meanwhile
+		}
 		if err != nil {
 			return nil, fmt.Errorf("cannot rebuild the leases: %w", err)
 		}

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/auser/mvm/internal/build"
-	"github.com/auser/mvm/internal/cgroup"
 	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/network/ipam"
@@ -140,7 +138,7 @@ func (r *reconciler) tenants(ctx context.Context) error {
 		return err
 	}
 	for _, id := range ids {
-		if err := r.tenant(ctx, id); err != nil {
+		if err := r.tenant(ctx, id); err != nil && !errors.Is(err, store.ErrNotFound) { // destroyed meanwhile
 			r.acts = append(r.acts, Act{Tenant: id, What: "look at it", Error: err.Error()})
 			r.failed = errors.Join(r.failed, err)
 		}
@@ -172,6 +170,10 @@ func (r *reconciler) tenant(ctx context.Context, id string) error {
 		return err
 	}
 	if !live(status.State.Phase) {
+		// What is still there now is no living writer's.
+		if temps, err = tempFiles(t); err != nil {
+			return err
+		}
 		if len(temps) > 0 {
 			r.do(id, "remove what a killed write left", func() error { return sweepTemp(t) })
 		}
@@ -193,92 +195,16 @@ func (r *reconciler) tenant(ctx context.Context, id string) error {
 	return nil
 }
 
-// byHash maps the short hashes under which tenants have cgroups and sockets to
-// their ids.
-func (r *reconciler) byHash() (map[string]string, error) {
-	ids, err := r.Store.IDs()
-	if err != nil {
-		return nil, err
-	}
-	owners := make(map[string]string, len(ids))
-	for _, id := range ids {
-		owners[tenant.ShortHash(id)] = id
-	}
-	return owners, nil
-}
-
-// unlessUsed does act for what bears the short hash of a tenant, unless that
-// tenant's supervisor lives or a command is at work on it.
-func (r *reconciler) unlessUsed(ctx context.Context, owners map[string]string, hash, what string, act func() error) error {
-	id, owned := owners[hash]
-	if owned {
-		lock, err := r.tryLock(ctx, id)
-		if err != nil || lock == nil {
-			return err
-		}
-		defer lock.Unlock()
-		if alive, err := r.Store.SupervisorAlive(id); err != nil || alive {
-			return err
-		}
-	}
-	r.do(id, what, act)
-	return nil
-}
-
-func (r *reconciler) cgroups(ctx context.Context) error {
-	host, err := cgroup.Detect()
-	if err != nil {
-		return err
-	}
-	parent := supervisor.CgroupParent(r.Store)
-	names, err := host.List(parent)
-	if err != nil {
-		return err
-	}
-	owners, err := r.byHash()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		err := r.unlessUsed(ctx, owners, name, "remove the cgroup "+parent+"/"+name, func() error {
-			group, err := host.Group(parent, name)
-			if err != nil {
-				return err
-			}
-			return group.Remove(ctx)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *reconciler) sockets(ctx context.Context) error {
-	entries, err := os.ReadDir(r.Store.RunDir)
-	if err != nil {
-		return err
-	}
-	owners, err := r.byHash()
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		path := filepath.Join(r.Store.RunDir, e.Name())
-		if err := r.unlessUsed(ctx, owners, e.Name(), "remove "+path, func() error { return os.RemoveAll(path) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // addresses releases those of tenants that do not exist.
 func (r *reconciler) addresses(ctx context.Context) error {
 	lock, err := r.Store.LockHost(ctx)
 	if err != nil {
 		return err
 	}
-	leases, err := r.leases()
+	leases, damaged, err := r.readLeases()
+	if damaged != nil && err == nil {
+		r.do("", fmt.Sprintf("rebuild the addresses from the tenants' states: %v", damaged), func() error { return r.saveLeases(leases) })
+	}
 	if !r.dryRun {
 		err = errors.Join(err, r.Store.SweepHostTemp())
 	}
@@ -287,8 +213,8 @@ func (r *reconciler) addresses(ctx context.Context) error {
 		return err
 	}
 	for id := range leases.Leases() {
-		if r.Store.Exists(id) {
-			continue
+		if r.Store.Begun(id) {
+			continue // whatever removes its folder releases its address
 		}
 		lock, err := r.tryLock(ctx, id)
 		if err != nil {
@@ -297,7 +223,7 @@ func (r *reconciler) addresses(ctx context.Context) error {
 		if lock == nil {
 			continue // it is being created or destroyed
 		}
-		if !r.Store.Exists(id) {
+		if !r.Store.Begun(id) {
 			r.do(id, "release its address", func() error { return r.release(ctx, id) })
 		}
 		lock.Unlock()
@@ -325,7 +251,9 @@ func (r *reconciler) builds(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		r.do(id, "remove its Nix store and build folder", func() error { return r.removeBuilds(ctx, id) })
+		if !r.Store.Exists(id) { // nobody has created it meanwhile
+			r.do(id, "remove its Nix store and build folder", func() error { return r.removeBuilds(ctx, id) })
+		}
 		release()
 	}
 	if r.dryRun {
@@ -404,9 +332,10 @@ func (r *reconciler) endpoints() ([]network.Endpoint, error) {
 				return nil, err
 			}
 		}
+		status, err := r.Observe(id)
 		eps = append(eps, network.Endpoint{
 			TAP: tenant.TapName(r.Store.Scope, id), MAC: tenant.MAC(r.Store.Scope, id), IP: ip,
-			UID: uid, GID: uid, Policy: policy,
+			UID: uid, GID: uid, Policy: policy, Passing: err == nil && !status.Running,
 		})
 	}
 	return eps, nil
@@ -420,19 +349,36 @@ func (r *reconciler) starts(ctx context.Context) error {
 		return err
 	}
 	for _, id := range ids {
-		status, err := r.Observe(id)
-		if err != nil || live(status.Phase) {
-			continue // reported before, or running
-		}
-		if policy, err := tenant.ParseRestart(status.Spec.Restart); err != nil || !shouldRun(policy.Mode, status.State) {
+		if !r.shouldStart(id) {
 			continue
 		}
-		r.do(id, "start it", func() error {
-			_, err := r.start(ctx, id, func(supervisor.Progress) {})
+		lock, err := r.tryLock(ctx, id)
+		if err != nil {
 			return err
-		})
+		}
+		if lock == nil {
+			continue
+		}
+		if r.shouldStart(id) { // still: nobody has stopped, started or destroyed it
+			r.do(id, "start it", func() error {
+				_, err := r.startLocked(ctx, id, func(supervisor.Progress) {})
+				return err
+			})
+		}
+		lock.Unlock()
 	}
 	return nil
+}
+
+// shouldStart says whether a tenant should run and does not. One that cannot be
+// read was reported before.
+func (r *reconciler) shouldStart(id string) bool {
+	status, err := r.Observe(id)
+	if err != nil || live(status.Phase) {
+		return false
+	}
+	policy, err := tenant.ParseRestart(status.Spec.Restart)
+	return err == nil && shouldRun(policy.Mode, status.State)
 }
 
 // shouldRun applies the restart policy to a tenant that does not run.

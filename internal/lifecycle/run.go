@@ -57,6 +57,11 @@ func (h *Host) start(ctx context.Context, id string, progress func(supervisor.Pr
 		return false, err
 	}
 	defer lock.Unlock()
+	return h.startLocked(ctx, id, progress)
+}
+
+// startLocked is start under the caller's lock.
+func (h *Host) startLocked(ctx context.Context, id string, progress func(supervisor.Progress)) (already bool, err error) {
 	status, already, err := h.settled(ctx, id)
 	if err != nil || already {
 		return already, err

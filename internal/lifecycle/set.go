@@ -93,7 +93,7 @@ func effects(s Status, to tenant.Spec) Changed {
 // the disk grows before (a larger disk than the spec says is harmless), the
 // policy changes after (the spec is what reconcile would restore).
 func (h *Host) apply(ctx context.Context, s Status, to tenant.Spec, note *string) error {
-	return sequence(ctx, "set", []step{
+	err := sequence(ctx, "set", []step{
 		{"grow", func(ctx context.Context) error {
 			if to.DataMiB == s.Spec.DataMiB {
 				return nil
@@ -102,6 +102,16 @@ func (h *Host) apply(ctx context.Context, s Status, to tenant.Spec, note *string
 			*note, err = h.growData(ctx, s, to.DataMiB)
 			return err
 		}},
+	})
+	if err != nil {
+		return err
+	}
+	lock, err := h.Store.ShareNetwork(ctx) // reconcile does not see the one without the other
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return sequence(ctx, "set", []step{
 		{"spec", func(context.Context) error { return h.Store.SaveSpec(to) }},
 		{"egress", func(ctx context.Context) error {
 			if to.Egress == s.State.Spec.Egress || !live(s.Phase) {
@@ -115,17 +125,13 @@ func (h *Host) apply(ctx context.Context, s Status, to tenant.Spec, note *string
 	})
 }
 
-// applyEgress changes the policy of a tenant that runs.
+// applyEgress changes the policy of a tenant that runs. The caller shares the
+// network.
 func (h *Host) applyEgress(ctx context.Context, state tenant.State, egress string) error {
 	state.Spec.Egress = egress
 	ep, err := supervisor.Endpoint(state)
 	if err != nil {
 		return err
 	}
-	lock, err := h.Store.ShareNetwork(ctx)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
 	return network.Update(ctx, supervisor.NetworkConfig(h.Store, h.Config), ep)
 }

@@ -114,24 +114,30 @@ func (h *Host) ImportVolume(ctx context.Context, id string, r io.Reader) (said s
 	return said, err
 }
 
-// SnapshotVolume keeps the present state under a name. A tenant that runs can
-// be snapshotted where the file system shares blocks.
-func (h *Host) SnapshotVolume(ctx context.Context, id, name string) (shared bool, err error) {
+// SnapshotVolume keeps the present state under a name; already says that it was
+// kept under that name before. A tenant that runs can be snapshotted where the
+// file system shares blocks.
+func (h *Host) SnapshotVolume(ctx context.Context, id, name string) (shared, already bool, err error) {
 	lock, err := h.Store.LockTenant(ctx, id, h.Wait)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	defer lock.Unlock()
 	status, err := h.Observe(id)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	t := h.Store.Tenant(id)
-	shared, err = volume.Snapshot(ctx, t.DataVolume(), t.SnapshotsDir(), name, live(status.Phase))
+	t, runs := h.Store.Tenant(id), live(status.Phase)
+	if !runs {
+		if already, err = volume.Kept(t.DataVolume(), t.SnapshotsDir(), name); err != nil || already {
+			return false, already, err
+		}
+	}
+	shared, err = volume.Snapshot(ctx, t.DataVolume(), t.SnapshotsDir(), name, runs)
 	if errors.Is(err, fs.ErrExist) {
-		err = &Error{Kind: ErrState, Msg: fmt.Sprintf("there is a snapshot %s already", name), Hint: fmt.Sprintf("choose another name, or remove it: mvm tenant volume rm %s %s", id, name)}
+		err = &Error{Kind: ErrState, Msg: fmt.Sprintf("there is a snapshot %s of another state already", name), Hint: fmt.Sprintf("choose another name, or remove it: mvm tenant volume rm %s %s", id, name)}
 	}
-	return shared, h.record(id, "volume snapshot", map[string]any{"name": name}, err)
+	return shared, false, h.record(id, "volume snapshot", map[string]any{"name": name}, err)
 }
 
 // RemoveSnapshot removes a snapshot, if it is there.
@@ -200,15 +206,29 @@ func (h *Host) RetainedVolumes() ([]Kept, error) {
 	return list, nil
 }
 
-// RemoveRetained removes one of them, for good.
-func (h *Host) RemoveRetained(name string) error {
-	names, err := h.Retained("")
+// RemoveRetained removes one of them, for good. One of a tenant that once was
+// may have been removed before.
+func (h *Host) RemoveRetained(ctx context.Context, name string) (already bool, err error) {
+	unknown := &tenant.InputError{Msg: fmt.Sprintf("no volume %q is retained", name), Hint: "mvm retained list shows them"}
+	id, _, ok := cutLast(name, "-")
+	if !ok || tenant.CheckID(id) != nil {
+		return false, unknown
+	}
+	lock, err := h.Store.LockTenant(ctx, id, h.Wait) // nobody adopts it meanwhile
 	if err != nil {
-		return err
+		return false, err
+	}
+	defer lock.Unlock()
+	names, err := h.Retained(id)
+	if err != nil {
+		return false, err
 	}
 	if !slices.Contains(names, name) {
-		return &tenant.InputError{Msg: fmt.Sprintf("no volume %q is retained", name), Hint: "mvm retained list shows them"}
+		if !h.Store.Known(id) {
+			return false, unknown
+		}
+		return true, nil
 	}
 	err = os.RemoveAll(filepath.Join(h.Store.RetainedDir(), name))
-	return h.record("", "retained rm", map[string]any{"name": name}, err)
+	return false, h.record("", "retained rm", map[string]any{"name": name}, err)
 }

@@ -74,6 +74,9 @@ type Endpoint struct {
 	IP       netip.Addr
 	UID, GID int // who may open the TAP
 	Policy   Policy
+	// Passing is one that is only now being attached or detached, by somebody
+	// else: Reconcile restores what it has, and does not make its TAP.
+	Passing bool
 }
 
 // Change is one act, done or (in a dry run) due.

@@ -68,6 +68,7 @@ func reconcile(ctx context.Context, cfg Config, eps []Endpoint, dryRun bool) (ch
 	if err != nil {
 		return nil, err
 	}
+	eps = slices.DeleteFunc(slices.Clone(eps), func(ep Endpoint) bool { return ep.Passing && seen.taps[ep.TAP] == nil })
 	p := &plan{links: l, cfg: cfg, eps: eps, seen: seen}
 	p.orphans()
 	p.thieves()

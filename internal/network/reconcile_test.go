@@ -113,6 +113,31 @@ func names(changes []Change, object string) bool {
 	return false
 }
 
+// TestReconcileLeavesWhatPasses: an endpoint that somebody else attaches or
+// detaches just now is kept whole where it is there, and not made where not.
+func TestReconcileLeavesWhatPasses(t *testing.T) {
+	eachFirewall(t, func(t *testing.T, cfg Config) {
+		kept, passing := endpoint(cfg, 0, Policy{Mode: Open}), endpoint(cfg, 1, Policy{Mode: Open})
+		passing.Passing = true
+		if _, err := Attach(t.Context(), cfg, kept); err != nil {
+			t.Fatal(err)
+		}
+		clean(t, cfg, kept, passing) // before it is attached
+		if _, err := Attach(t.Context(), cfg, passing); err != nil {
+			t.Fatal(err)
+		}
+		clean(t, cfg, kept, passing)
+		commands(t, "ip link set tap-t1 nomaster")
+		if changes, err := Reconcile(t.Context(), cfg, []Endpoint{kept, passing}); err != nil || !names(changes, "tap tap-t1") {
+			t.Errorf("what it has is not restored: %v, %v", changes, err)
+		}
+		if err := Detach(t.Context(), cfg, passing); err != nil {
+			t.Fatal(err)
+		}
+		clean(t, cfg, kept, passing)
+	})
+}
+
 // TestReconcileSweeps removes what runs left that were killed, and ports that
 // somebody else put on the bridge.
 func TestReconcileSweeps(t *testing.T) {

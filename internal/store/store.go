@@ -158,6 +158,27 @@ func (s *Store) Folders() ([]string, error) {
 	return names, nil
 }
 
+// Folders lists the tenants and what creates, going on or killed, have begun.
+func (s *Store) Folders() ([]string, error) {
+	entries, err := os.ReadDir(s.tenantsDir())
+	if err != nil {
+		return nil, fmt.Errorf("cannot list tenants: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if tenant.CheckID(e.Name()) == nil {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// Begun says whether there is such a tenant, or at least a part of it.
+func (s *Store) Begun(id string) bool {
+	_, err := os.Lstat(s.Tenant(id).Dir)
+	return err == nil
+}
+
 // Exists says whether there is such a tenant.
 func (s *Store) Exists(id string) bool {
 	_, err := os.Lstat(s.Tenant(id).SpecFile())
@@ -285,6 +306,16 @@ func (s *Store) Activate(id string) error {
 		return fmt.Errorf("cannot make the folder of the tenant's sockets: %w", err)
 	}
 	return atomicfile.Write(t.idFile(), []byte(id), 0o600)
+}
+
+// Activated names the tenant whose volatile folder bears this short hash; it is
+// empty where there is none.
+func (s *Store) Activated(hash string) (id string) {
+	data, err := os.ReadFile(filepath.Join(s.RunDir, hash, idFileName))
+	if id = string(data); err != nil || tenant.CheckID(id) != nil {
+		return ""
+	}
+	return id
 }
 
 // ActiveIDs lists the tenants that run, are being started, or left something

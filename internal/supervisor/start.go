@@ -162,24 +162,28 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 		return err
 	}
 	l.down.Push("detach the network", func(ctx context.Context) error {
-		return l.underHostLock(ctx, func() error { return network.Detach(ctx, cfg, ep) })
-	})
-	return l.underHostLock(ctx, func() error {
-		changes, err := network.Attach(ctx, cfg, ep)
-		for _, c := range changes {
-			l.log.Info("network", "change", c.String())
+		shared, err := l.store.ShareNetwork(ctx)
+		if err != nil {
+			return err
 		}
-		return err
+		defer shared.Unlock()
+		return network.Detach(ctx, cfg, ep)
 	})
-}
-
-func (l *launch) underHostLock(ctx context.Context, do func() error) error {
-	lock, err := l.store.LockHost(ctx)
+	shared, err := l.store.ShareNetwork(ctx)
 	if err != nil {
 		return err
 	}
-	defer lock.Unlock()
-	return do()
+	defer shared.Unlock()
+	host, err := l.store.LockHost(ctx) // the bridge is shared by all
+	if err != nil {
+		return err
+	}
+	defer host.Unlock()
+	changes, err := network.Attach(ctx, cfg, ep)
+	for _, c := range changes {
+		l.log.Info("network", "change", c.String())
+	}
+	return err
 }
 
 func (l *launch) prepareData(ctx context.Context) error {

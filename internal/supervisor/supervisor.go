@@ -337,7 +337,10 @@ func (s *supervisor) enter(ev event, reason string, change func(*tenant.State)) 
 		if err != nil {
 			return err
 		}
-		st.Phase, st.Reason, st.Since = to, reason, time.Now().UTC()
+		if st.Phase != to { // paused again, it is so since the first time
+			st.Since = time.Now().UTC()
+		}
+		st.Phase, st.Reason = to, reason
 		st.Running = to == tenant.Running || to == tenant.Paused || to == tenant.Stopping
 		if !st.Running {
 			st.FirecrackerPID, st.FirecrackerStart = 0, 0

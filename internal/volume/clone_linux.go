@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,14 +37,18 @@ func (d *draft) fill(ctx context.Context, f *os.File, mustShare bool) (shared bo
 	if err := d.Chown(int(stat.Uid), int(stat.Gid)); err != nil {
 		return false, err
 	}
-	err = unix.IoctlFileClone(int(d.Fd()), int(f.Fd()))
-	if err == nil {
-		return true, nil
-	}
-	if mustShare {
+	switch err := unix.IoctlFileClone(int(d.Fd()), int(f.Fd())); {
+	case err == nil:
+		shared = true
+	case mustShare:
 		return false, fmt.Errorf("%w (%w)", ErrNoReflink, err)
+	default:
+		if err := copySparse(ctx, d.File, f); err != nil {
+			return false, err
+		}
 	}
-	return false, copySparse(ctx, d.File, f)
+	// By it a copy is known to be of what is there now.
+	return shared, os.Chtimes(d.Name(), time.Time{}, time.Unix(stat.Mtim.Unix()))
 }
 
 // copySparse copies the data of src to the empty file dst and leaves its holes

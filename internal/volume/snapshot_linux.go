@@ -80,6 +80,28 @@ func snapshot(ctx context.Context, path, dir, name string, live bool) (shared bo
 	return shared, d.commitNew()
 }
 
+// Kept tells whether the snapshot called name in dir is of the present state of
+// the data volume at path, which nothing may use. Like a backup it goes by size
+// and time of the last write.
+func Kept(path, dir, name string) (bool, error) {
+	of, err := snapshotPath(dir, name)
+	if err != nil {
+		return false, err
+	}
+	have, err := os.Lstat(of)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	now, err := os.Lstat(path)
+	if err != nil {
+		return false, err
+	}
+	return have.Size() == now.Size() && have.ModTime().Equal(now.ModTime()), nil
+}
+
 // Rollback puts the snapshot called name in dir in the place of the data
 // volume at path, which nothing may use. The snapshot stays.
 func Rollback(ctx context.Context, path, dir, name string) (shared bool, err error) {

@@ -32,10 +32,19 @@ func TestSnapshotAndRollback(t *testing.T) {
 			}
 			for _, state := range []string{"one", "two"} {
 				setFile(t, path, state)
+				if kept, err := Kept(path, dir, state); err != nil || kept {
+					t.Errorf("before it is made: kept %v, %v", kept, err)
+				}
 				shared, err := Snapshot(t.Context(), path, dir, state, false)
 				if err != nil || shared != c.shared {
 					t.Fatalf("shared %v, %v", shared, err)
 				}
+				if kept, err := Kept(path, dir, state); err != nil || !kept {
+					t.Errorf("kept %v, %v", kept, err)
+				}
+			}
+			if kept, err := Kept(path, dir, "one"); err != nil || kept {
+				t.Errorf("of a former state: kept %v, %v", kept, err)
 			}
 			setFile(t, path, "three")
 			if _, err := Snapshot(t.Context(), path, dir, "one", false); !errors.Is(err, fs.ErrExist) {

@@ -1,0 +1,63 @@
+package lifecycle
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// TestRebuiltLeasesKeepThatOfACreate: where the registry is damaged while a
+// tenant is being created, nobody else gets its address.
+func TestRebuiltLeasesKeepThatOfACreate(t *testing.T) {
+	h, err := Open(filepath.Join(t.TempDir(), "root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(h.Store.RunDir) })
+	specs := map[string]tenant.Spec{}
+	for _, id := range []string{"acme", "beta"} {
+		spec := tenant.Spec{TenantID: id}
+		spec.Defaults()
+		specs[id] = spec
+		if err := makeFolders(h.Store.Tenant(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, err := h.lease(t.Context(), specs["acme"]) // and no spec yet
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(h.Store.LeasesFile(), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other, err := h.lease(t.Context(), specs["beta"])
+	if err != nil || other.Net.IP == first.Net.IP {
+		t.Errorf("beta got %s, %v; acme had %s", other.Net.IP, err, first.Net.IP)
+	}
+	if again, err := h.lease(t.Context(), specs["acme"]); err != nil || again.Net.IP != first.Net.IP {
+		t.Errorf("acme has %s, %v; it had %s", again.Net.IP, err, first.Net.IP)
+	}
+}
+
+// TestReconcileRebuildsTheLeases: it says so, and the second finds them whole.
+func TestReconcileRebuildsTheLeases(t *testing.T) {
+	h := newHost(t)
+	state, err := h.lease(t.Context(), tenant.Spec{TenantID: "acme"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(h.Store.LeasesFile(), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	acts, err := h.Reconcile(t.Context(), false)
+	if err != nil || len(acts) != 1 || !strings.Contains(acts[0].What, h.Store.LeasesFile()) {
+		t.Errorf("acts = %v, %v", acts, err)
+	}
+	leases, damaged, err := h.readLeases()
+	if err != nil || damaged != nil || leases.Leases()["acme"].String() != state.Net.IP {
+		t.Errorf("leases = %v, %v, %v", leases, damaged, err)
+	}
+}
