@@ -371,6 +371,9 @@ func (h *Host) heldAddresses() (map[string]netip.Addr, error) {
 	}
 	held := map[string]netip.Addr{}
 	for _, id := range ids {
+		if tenant.CheckID(id) != nil {
+			continue
+		}
 		created := h.Store.Exists(id)
 		state, err := h.Store.LoadState(id)
 		if errors.Is(err, store.ErrNotFound) || err != nil && !created {

@@ -158,21 +158,6 @@ func (s *Store) Folders() ([]string, error) {
 	return names, nil
 }
 
-// Folders lists the tenants and what creates, going on or killed, have begun.
-func (s *Store) Folders() ([]string, error) {
-	entries, err := os.ReadDir(s.tenantsDir())
-	if err != nil {
-		return nil, fmt.Errorf("cannot list tenants: %w", err)
-	}
-	var ids []string
-	for _, e := range entries {
-		if tenant.CheckID(e.Name()) == nil {
-			ids = append(ids, e.Name())
-		}
-	}
-	return ids, nil
-}
-
 // Begun says whether there is such a tenant, or at least a part of it.
 func (s *Store) Begun(id string) bool {
 	_, err := os.Lstat(s.Tenant(id).Dir)
