@@ -137,8 +137,15 @@ func (r *reconciler) tenants(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		if err := r.tenant(ctx, id); err != nil && !errors.Is(err, store.ErrNotFound) { // destroyed meanwhile
+	// Nearly all need nothing: look first, then lock.
+	needed, errs := make([]bool, len(ids)), make([]error, len(ids))
+	parallel(len(ids), func(i int) { needed[i], errs[i] = r.needsSweep(ids[i]) })
+	for i, id := range ids {
+		err := errs[i]
+		if needed[i] {
+			err = r.tenant(ctx, id)
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) { // destroyed meanwhile
 			r.acts = append(r.acts, Act{Tenant: id, What: "look at it", Error: err.Error()})
 			r.failed = errors.Join(r.failed, err)
 		}
@@ -146,16 +153,17 @@ func (r *reconciler) tenants(ctx context.Context) error {
 	return nil
 }
 
-func (r *reconciler) tenant(ctx context.Context, id string) error {
+// needsSweep says whether the tenant may have something to sweep.
+func (r *reconciler) needsSweep(id string) (bool, error) {
 	state, err := r.Store.LoadState(id)
-	if err != nil {
-		return err
+	if err != nil || live(state.Phase) {
+		return err == nil, err
 	}
-	t := r.Store.Tenant(id)
-	temps, err := tempFiles(t)
-	if err != nil || !live(state.Phase) && len(temps) == 0 {
-		return err
-	}
+	temps, err := tempFiles(r.Store.Tenant(id))
+	return len(temps) > 0, err
+}
+
+func (r *reconciler) tenant(ctx context.Context, id string) error {
 	lock, err := r.tryLock(ctx, id)
 	if err != nil || lock == nil {
 		return err
@@ -171,7 +179,9 @@ func (r *reconciler) tenant(ctx context.Context, id string) error {
 	}
 	if !live(status.State.Phase) {
 		// What is still there now is no living writer's.
-		if temps, err = tempFiles(t); err != nil {
+		t := r.Store.Tenant(id)
+		temps, err := tempFiles(t)
+		if err != nil {
 			return err
 		}
 		if len(temps) > 0 {
@@ -311,14 +321,15 @@ func (r *reconciler) endpoints() ([]network.Endpoint, error) {
 		return nil, err
 	}
 	held := leases.Leases()
+	living, errs := make([]bool, len(ids)), make([]error, len(ids))
+	parallel(len(ids), func(i int) { living[i], errs[i] = r.Store.SupervisorAlive(ids[i]) })
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
 	var eps []network.Endpoint
-	for _, id := range ids {
-		alive, err := r.Store.SupervisorAlive(id)
-		if err != nil {
-			return nil, err
-		}
+	for i, id := range ids {
 		ip, leased := held[id]
-		if !alive || !leased {
+		if !living[i] || !leased {
 			continue
 		}
 		index, err := ipam.Index(r.subnet(), ip)
@@ -344,12 +355,14 @@ func (r *reconciler) endpoints() ([]network.Endpoint, error) {
 // starts runs what should run: what was running when the host went down or
 // its supervisor died, if its restart policy says so.
 func (r *reconciler) starts(ctx context.Context) error {
-	ids, err := r.Store.IDs()
+	names, err := r.Store.Folders()
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		if !r.shouldStart(id) {
+	wanted := make([]bool, len(names))
+	parallel(len(names), func(i int) { wanted[i] = r.shouldStart(names[i]) })
+	for i, id := range names {
+		if !wanted[i] {
 			continue
 		}
 		lock, err := r.tryLock(ctx, id)
@@ -370,8 +383,8 @@ func (r *reconciler) starts(ctx context.Context) error {
 	return nil
 }
 
-// shouldStart says whether a tenant should run and does not. One that cannot be
-// read was reported before.
+// shouldStart says whether there is such a tenant which should run and does
+// not. One that cannot be read was reported before.
 func (r *reconciler) shouldStart(id string) bool {
 	status, err := r.Observe(id)
 	if err != nil || live(status.Phase) {

@@ -1,8 +1,10 @@
 package lifecycle
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -43,5 +45,55 @@ func TestReconcileAtOnce(t *testing.T) {
 	s, err := h.Observe("acme")
 	if err != nil || s.Phase != tenant.Stopped || s.State.Phase != tenant.Stopped || !strings.Contains(s.State.Reason, "restarted") {
 		t.Errorf("acme is %s (%s), %v", s.State.Phase, s.State.Reason, err)
+	}
+}
+
+// TestReconcileOfMany: what is found side by side is done for each of them, in
+// their order, and a damaged one keeps none of the others from it.
+func TestReconcileOfMany(t *testing.T) {
+	h := newHost(t)
+	var want []string
+	for i := range 30 {
+		id := fmt.Sprintf("tenant-%02d", i)
+		addTenant(t, h, id)
+		dir := h.Store.Tenant(id)
+		switch i % 6 {
+		case 1: // its supervisor was killed
+			if err := h.Store.UpdateState(id, func(s *tenant.State) error {
+				s.Phase, s.Running, s.FirecrackerPID, s.BootID = tenant.Running, true, 1<<30, "another boot"
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, id+": sweep after its run (the host was restarted)")
+		case 3: // a writer of one of its files was killed
+			if err := os.WriteFile(filepath.Join(dir.ArtifactsDir(), ".tmp-manifest.json-1"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, id+": remove what a killed write left")
+		case 5:
+			if i != 5 {
+				break
+			}
+			if err := os.WriteFile(dir.StateFile(), []byte("{"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, id+": look at it: failed: "+dir.StateFile())
+		}
+	}
+	for range 2 {
+		acts, err := h.Reconcile(t.Context(), false)
+		if err == nil {
+			t.Error("the damaged state was not reported")
+		}
+		var got []string
+		for _, a := range acts {
+			text, _, _ := strings.Cut(a.String(), " is damaged")
+			got = append(got, text)
+		}
+		if strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("done:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		want = slices.DeleteFunc(want, func(w string) bool { return !strings.Contains(w, "state.json") })
 	}
 }
