@@ -14,9 +14,10 @@ import (
 	"github.com/auser/mvm/internal/build"
 )
 
-// followBuild returns what is to be told of a build of the guest called name,
-// and what ends that: one live view on a terminal, plain lines otherwise.
-func (a *app) followBuild(name string) (build.Progress, func()) {
+// followBuild returns what is to be told of a build, which what names, and what
+// ends that: one live view on a terminal, plain lines otherwise. A build
+// that has nothing to do shows nothing.
+func (a *app) followBuild(what string) (build.Progress, func()) {
 	f, ok := a.Err.(*os.File)
 	if !ok || a.quiet || a.verbose || a.json || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
 		return a.showBuild, func() {}
@@ -28,9 +29,12 @@ func (a *app) followBuild(name string) (build.Progress, func()) {
 		}
 		return w
 	}
-	live := &liveBuild{view: buildView{name: name}, out: f, width: width, started: time.Now(), ended: make(chan struct{})}
-	live.painter.Go(live.repaint)
-	return live.take, live.stop
+	live := &liveBuild{view: buildView{what: what}, out: f, width: width, ended: make(chan struct{})}
+	a.live.Store(live)
+	return live.take, func() {
+		live.stop()
+		a.live.CompareAndSwap(live, nil)
+	}
 }
 
 // showBuild prints what a build does, a line for each thing worth one.
@@ -49,7 +53,7 @@ func (a *app) showBuild(e build.Event) {
 
 // buildView is what a live view shows of a build.
 type buildView struct {
-	name   string
+	what   string // building acme
 	phase  build.Phase
 	counts build.Counts
 	step   string // what began last
@@ -76,7 +80,7 @@ func (v *buildView) take(e build.Event) {
 
 // lines are the view, none wider than the terminal.
 func (v buildView) lines(elapsed time.Duration, width int) []string {
-	lines := []string{fmt.Sprintf("building %s: %s, %s", v.name, doing[v.phase], seconds(elapsed))}
+	lines := []string{fmt.Sprintf("%s: %s, %s", v.what, doing[v.phase], seconds(elapsed))}
 	for _, line := range []string{v.sums(), v.step, v.said} {
 		if line != "" {
 			lines = append(lines, "  "+line)
@@ -135,6 +139,7 @@ type liveBuild struct {
 	out     io.Writer
 	width   func() int
 	started time.Time
+	begin   sync.Once
 	painter sync.WaitGroup
 	ended   chan struct{}
 	end     sync.Once
@@ -151,6 +156,10 @@ func (l *liveBuild) take(e build.Event) {
 	l.mu.Lock()
 	l.view.take(e)
 	l.mu.Unlock()
+	l.begin.Do(func() {
+		l.started = time.Now()
+		l.painter.Go(l.repaint)
+	})
 	if e.Phase == build.PhaseDone {
 		l.stop()
 	}
@@ -165,11 +174,23 @@ func (l *liveBuild) repaint() {
 		l.mu.Unlock()
 		select {
 		case <-l.ended:
+			l.mu.Lock()
 			l.paint(nil)
+			l.mu.Unlock()
 			return
 		case <-tick.C:
 		}
 	}
+}
+
+// above prints a line that stays, above the view.
+func (l *liveBuild) above(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.painted > 0 {
+		l.paint(nil)
+	}
+	_, _ = io.WriteString(l.out, line) // as in paint
 }
 
 // paint replaces the lines painted before by others.

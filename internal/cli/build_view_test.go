@@ -6,9 +6,12 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/goldenfile"
@@ -33,7 +36,7 @@ var someBuild = []build.Event{
 func TestBuildView(t *testing.T) {
 	var b strings.Builder
 	for _, width := range []int{100, 30} {
-		v := buildView{name: "acme"}
+		v := buildView{what: "building acme"}
 		for i, e := range someBuild {
 			v.take(e)
 			fmt.Fprintf(&b, "-- %d columns, event %d\n", width, i)
@@ -50,10 +53,10 @@ func TestBuildView(t *testing.T) {
 
 // TestPlainBuild is what a script or a log sees: no control characters.
 func TestPlainBuild(t *testing.T) {
-	for _, a := range []app{{}, {quiet: true}} {
+	for _, quiet := range []bool{false, true} {
 		var err strings.Builder
-		a.Err = &err
-		progress, stop := a.followBuild("acme")
+		a := &app{Streams: Streams{Err: &err}, quiet: quiet}
+		progress, stop := a.followBuild("building acme")
 		for _, e := range someBuild {
 			progress(e)
 		}
@@ -67,9 +70,12 @@ func TestPlainBuild(t *testing.T) {
 // fakeBuild tells of a build that waits for its end, as the command does.
 func fakeBuild(ctx context.Context) int {
 	a := &app{Streams: Streams{In: os.Stdin, Out: io.Discard, Err: os.Stderr}}
-	progress, stop := a.followBuild("acme")
-	for _, e := range someBuild[:7] {
+	progress, stop := a.followBuild("building acme")
+	for i, e := range someBuild[:7] {
 		progress(e)
+		if i == 3 {
+			a.note("a note on the way")
+		}
 	}
 	fail := make(chan struct{})
 	go func() {
@@ -103,7 +109,11 @@ func TestBuildInATerminal(t *testing.T) {
 	}
 	tmux("send-keys", "C-c")
 	see("ended with 130")
-	if screen := tmux("capture-pane", "-p"); strings.Contains(screen, "building acme") || strings.Contains(screen, "inode.o") {
+	screen := tmux("capture-pane", "-p")
+	if !strings.HasPrefix(screen, "a note on the way\n") {
+		t.Errorf("what was said meanwhile does not stay:\n%s", screen)
+	}
+	if strings.Contains(screen, "building acme") || strings.Contains(screen, "inode.o") {
 		t.Errorf("the view is left on the screen:\n%s", screen)
 	}
 	tmux("send-keys", "clear; fake-build; echo failed with $?", "Enter")
@@ -111,9 +121,49 @@ func TestBuildInATerminal(t *testing.T) {
 	tmux("send-keys", "Enter")
 	see("the last words of linux")
 	see("mvm: Nix could not build the guest")
-	see("failed with 1")
+	see("failed with 1\nREADY:")
 	tmux("send-keys", "stty -a | tr ' ' '\\n' | grep -cx -e icanon -e 'echo;*' -e isig", "Enter")
 	see("\n3\n")
+}
+
+// TestDevShowsItsBuild runs mvm start with an engine that pulls for as long as
+// it is let: the build is shown as a tenant's is, and gone when it fails.
+func TestDevShowsItsBuild(t *testing.T) {
+	tmux, see := startTmux(t, "mvm")
+	see("READY:")
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"flake/flake.nix":  "{ outputs = _: { }; }\n",
+		"root/config.toml": "tier = \"software\"\n[build]\nengine = \"podman\"\n",
+		"bin/podman": `#!/bin/sh
+case $1 in
+info) echo 5.0.0 ;;
+image) echo "image not known" >&2; exit 1 ;;
+pull) read end < ` + dir + `/pulled; echo "no such registry" >&2; exit 1 ;;
+esac
+`} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mkfifo(dir+"/pulled", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tmux("send-keys", "cd "+dir+"; clear; PATH=$PWD/bin:$PATH MVM_ROOT=$PWD/root mvm start --flake ./flake; echo ended with $?", "Enter")
+	see("building the dev microVM: starting the container, ")
+	see("pulling ")
+	if err := os.WriteFile(dir+"/pulled", []byte("end\n"), 0o600); err != nil { // waits for the reader
+		t.Fatal(err)
+	}
+	see("ended with 5")
+	screen := tmux("capture-pane", "-p", "-J")
+	if strings.Contains(screen, "building the dev microVM:") || !strings.Contains(screen, "mvm: cannot start the dev microVM: cannot build it: cannot pull builder image") {
+		t.Errorf("it is left with:\n%s", screen)
+	}
 }
 
 // startTmux runs a shell in a terminal of its own, for which this very test

@@ -10,6 +10,7 @@ import (
 
 	"github.com/auser/mvm/internal/devvm"
 	"github.com/auser/mvm/internal/ssh"
+	"github.com/auser/mvm/internal/supervisor"
 )
 
 // devVM opens the dev microVM.
@@ -105,7 +106,12 @@ func (a *app) startDev(ctx context.Context, wish devvm.Wish, volume string) (*de
 			return nil, err
 		}
 	}
-	done, err := vm.Start(ctx, wish, devvm.Events{Build: a.showBuild, Run: a.showStep})
+	progress, stop := a.followBuild("building the dev microVM")
+	done, err := vm.Start(ctx, wish, devvm.Events{Build: progress, Run: func(p supervisor.Progress) {
+		stop() // the guest is built
+		a.showStep(p)
+	}})
+	stop()
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the dev microVM: %w", err)
 	}

@@ -40,8 +40,10 @@ there is none.`,
 			if err != nil {
 				return err
 			}
-			opts.Progress = a.showBuild
+			progress, stop := a.followBuild("checking " + args[0])
+			opts.Progress = progress
 			report, err := h.CheckFlake(cmd.Context(), args[0], dir, opts)
+			stop()
 			if err != nil {
 				return err
 			}

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -36,6 +37,8 @@ type app struct {
 	verbose bool
 	noColor bool
 	outputs map[*cobra.Command]reflect.Type // what each prints with --json
+
+	live atomic.Pointer[liveBuild] // what is on the terminal's last lines now, if anything
 }
 
 // Run executes one command line and returns its exit code.
@@ -177,7 +180,13 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 
 // note prints what a person may want to know but no script needs.
 func (a *app) note(format string, args ...any) {
-	if !a.quiet {
-		fmt.Fprintf(a.Err, format+"\n", args...)
+	if a.quiet {
+		return
 	}
+	line := fmt.Sprintf(format+"\n", args...)
+	if live := a.live.Load(); live != nil {
+		live.above(line)
+		return
+	}
+	io.WriteString(a.Err, line)
 }

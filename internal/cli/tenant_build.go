@@ -18,7 +18,7 @@ func (a *app) tenantBuild() *cobra.Command {
   mvm tenant build acme --offline --check`,
 		Args: exactArgs(1, "one tenant id"),
 		RunE: a.onTenant("build", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			progress, stop := a.followBuild(args[0])
+			progress, stop := a.followBuild("building " + args[0])
 			opts.Progress = progress
 			manifest, result, err := h.Build(ctx, args[0], opts)
 			stop()
