@@ -62,7 +62,7 @@ from being done. docs/tenants.schema.json is a schema for editors.`,
 				return nil
 			}
 			if gone := destroyed(plans); len(gone) > 0 {
-				if err := a.confirm("Destroy tenants "+strings.Join(gone, ", "), yes); err != nil {
+				if err := a.confirm(cmd.Context(), "Destroy tenants "+strings.Join(gone, ", "), yes); err != nil {
 					return err
 				}
 			}
@@ -148,7 +148,7 @@ func (a *app) printPlans(plans []lifecycle.Plan) {
 
 func (a *app) printApplied(p lifecycle.Plan) {
 	if p.Error != "" {
-		fmt.Fprintf(a.Out, "tenant %s: failed: %s\n", p.Tenant, p.Error)
+		fmt.Fprintf(a.plain(), "tenant %s: failed: %s\n", p.Tenant, p.Error)
 		return
 	}
 	fmt.Fprintf(a.Out, "tenant %s: done\n", p.Tenant)

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,8 +28,11 @@ func (a *app) auditCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(orEmpty(entries))
 			}
-			w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "TIME\tWHO\tACT\tRESULT\tERROR")
+			if len(entries) == 0 {
+				a.note("nothing is on record yet")
+				return nil
+			}
+			t := &table{head: []string{"TIME", "WHO", "ACT", "RESULT", "ERROR"}}
 			for _, e := range entries {
 				who := e.User
 				if who == "" {
@@ -39,13 +41,24 @@ func (a *app) auditCommand() *cobra.Command {
 				if e.SudoBy != "" {
 					who = e.SudoBy + " as " + who
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", e.Time.Format(time.RFC3339), who, e.Act, e.Result, e.Error)
+				t.row(e.Time.Format(time.RFC3339), who, e.Act, e.Result, e.Error)
 			}
-			return w.Flush()
+			return a.printTable(t)
 		},
 	}
 	a.jsonFlag(cmd, []audit.Entry{})
-	cmd.AddCommand(&cobra.Command{
+	cmd.AddCommand(a.auditVerify())
+	return cmd
+}
+
+// verified is what mvm audit verify prints as JSON.
+type verified struct {
+	Records int    `json:"records"`
+	Last    string `json:"last,omitempty"` // SHA-256 of the last record's line
+}
+
+func (a *app) auditVerify() *cobra.Command {
+	cmd := &cobra.Command{
 		Use:     "verify [tenant]",
 		Example: `  mvm audit verify acme`,
 		Short:   "Check that no record was changed or cut; prints the last hash, to be kept elsewhere",
@@ -59,10 +72,18 @@ func (a *app) auditCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("the audit record does not hold: %w", err)
 			}
+			if a.json {
+				return a.printJSON(verified{n, head})
+			}
+			if n == 0 {
+				fmt.Fprintln(a.Out, "nothing is on record yet")
+				return nil
+			}
 			fmt.Fprintf(a.Out, "%d records hold, the last is %s\n", n, head)
 			return nil
 		},
-	})
+	}
+	a.jsonFlag(cmd, verified{})
 	return cmd
 }
 

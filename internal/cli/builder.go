@@ -13,6 +13,8 @@ func (a *app) builderCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "builder",
 		Short: "Manage the container image that guests are built in",
+		Example: `  mvm builder pull
+  mvm builder show`,
 	})
 	cmd.AddCommand(a.builderShow(), a.builderPull(), a.builderSet(), a.builderFetch(), a.builderBuildLocal(), a.builderShare())
 	return cmd

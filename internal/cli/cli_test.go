@@ -83,7 +83,7 @@ func TestHelpTeaches(t *testing.T) {
 			if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") || len(cmd.Short) > 100 {
 				t.Errorf("its purpose is not one line: %q", cmd.Short)
 			}
-			if !cmd.HasSubCommands() && cmd.Example == "" {
+			if cmd.Example == "" {
 				t.Error("it shows no example")
 			}
 			if !strings.Contains(cmd.UsageString(), "\n  130  interrupted") && cmd.HasParent() {

@@ -19,6 +19,9 @@ func (a *app) completionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion <bash|zsh|fish>",
 		Short: "Print a script that completes commands, flags, tenants and profiles in your shell",
+		Long: `Print a script that completes commands, flags, tenants and profiles in your shell.
+
+In bash it needs the package bash-completion.`,
 		Example: `  mvm completion bash > /etc/bash_completion.d/mvm
   mvm completion zsh > "${fpath[1]}/_mvm"
   mvm completion fish > ~/.config/fish/completions/mvm.fish`,
@@ -80,9 +83,12 @@ func (a *app) complete(cmd *cobra.Command) {
 
 func fixed(words ...string) func() []string { return func() []string { return words } }
 
+// ownProfiles are those that mvm's own flakes have.
+var ownProfiles = []string{"baseline", "minimal", "python"}
+
 // profiles are those that mvm's own flakes have and those in use here.
 func (a *app) profiles() []string {
-	list := []string{"baseline", "minimal", "python"}
+	list := slices.Clone(ownProfiles)
 	ids := a.tenantIDs()
 	if len(ids) == 0 {
 		return list

@@ -2,6 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/lima/limatest"
 )
 
 // destroyers are the command lines that take something away which does not come
@@ -32,7 +37,8 @@ var destroyers = map[string][]string{
 var destroys = regexp.MustCompile(`^(destroy|delete|rm|remove|import|rollback|prune|repair|wipe.*|reset|recreate)$`)
 
 // TestWhatDestroysAsks walks all commands: whatever sounds as if it destroyed
-// has --yes, and whatever has it refuses where nobody is there to ask.
+// has --yes, and whatever has it asks on a terminal and refuses where nobody is
+// there to ask.
 func TestWhatDestroysAsks(t *testing.T) {
 	for _, cmd := range runnable(Command()) {
 		sounds := destroys.MatchString(cmd.Name())
@@ -72,6 +78,12 @@ func flagNames(cmd *cobra.Command) string {
 
 func refuses(t *testing.T, cmd *cobra.Command, args []string) {
 	dir := t.TempDir()
+	run := func(in *os.File, args ...string) (int, string) {
+		t.Helper()
+		var said bytes.Buffer
+		code := Run(t.Context(), append([]string{"--root", dir + "/root"}, args...), Streams{In: in, Out: &said, Err: &said})
+		return code, said.String()
+	}
 	mvm := func(stdin string, args ...string) (int, string) {
 		t.Helper()
 		in := filepath.Join(dir, "in")
@@ -83,9 +95,7 @@ func refuses(t *testing.T, cmd *cobra.Command, args []string) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		var said bytes.Buffer
-		code := Run(t.Context(), append([]string{"--root", dir + "/root"}, args...), Streams{In: f, Out: &said, Err: &said})
-		return code, said.String()
+		return run(f, args...)
 	}
 	must := func(stdin string, args ...string) {
 		t.Helper()
@@ -104,6 +114,9 @@ func refuses(t *testing.T, cmd *cobra.Command, args []string) {
 	must("", "tenant", "create", "acme", "--flake", dir+"/flake", "--data-size", "16")
 	must("s3cret", "tenant", "secrets", "set", "acme", "token")
 	must("", "tenant", "volume", "snapshot", "acme", "kept")
+	if err := os.Mkdir(dir+"/root/retained/acme-20260801T101500.000Z", 0o700); err != nil {
+		t.Fatal(err)
+	}
 	before := spread(t, dir)
 	line := strings.Fields(cmd.CommandPath())[1:]
 	for _, a := range args {
@@ -115,6 +128,53 @@ func refuses(t *testing.T, cmd *cobra.Command, args []string) {
 	}
 	if after := spread(t, dir); after != before {
 		t.Errorf("it did something:\n%s\nwas\n%s", after, before)
+	}
+	// On a terminal it asks, and everything but yes is a no.
+	for _, answer := range []string{"n\n", "\n", "\x04"} {
+		master, slave, err := limatest.OpenTerminal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cmd.CommandPath() == "mvm tenant secrets import" {
+			answer = "{}\n\x04" + answer // what is to be imported comes first
+		}
+		if _, err := io.WriteString(master, answer); err != nil {
+			t.Fatal(err)
+		}
+		code, said := run(slave, line...)
+		if code != exitUsage || !strings.Contains(said, "? [y/N] ") || !strings.Contains(said, "not confirmed, nothing was done") {
+			t.Errorf("answered %q: %d, %s", answer, code, said)
+		}
+		if after := spread(t, dir); after != before {
+			t.Errorf("answered %q, it did something:\n%s\nwas\n%s", answer, after, before)
+		}
+		slave.Close()
+		master.Close()
+	}
+}
+
+// TestInterruptedQuestion presses Ctrl-C where a yes or no is wanted.
+func TestInterruptedQuestion(t *testing.T) {
+	master, slave, err := limatest.OpenTerminal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	defer slave.Close()
+	asked, errOut := io.Pipe()
+	ctx, interrupt := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		a := &app{Streams: Streams{In: slave, Out: io.Discard, Err: errOut}}
+		ended <- a.confirm(ctx, "Destroy everything", false)
+	}()
+	if _, err := asked.Read(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	go io.Copy(io.Discard, asked)
+	interrupt()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("it ended with %v", err)
 	}
 }
 

@@ -201,7 +201,7 @@ func (a *app) devDestroy() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.confirm("Destroy the dev microVM with its data", yes); err != nil {
+			if err := a.confirm(cmd.Context(), "Destroy the dev microVM with its data", yes); err != nil {
 				return err
 			}
 			already, err := vm.Destroy(cmd.Context())

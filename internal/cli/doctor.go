@@ -61,7 +61,7 @@ func (a *app) printFindings(results []doctor.Result) error {
 		if r.Fixed {
 			found += " (mended)"
 		}
-		if _, err := fmt.Fprintf(a.Out, "%s %-20s  %s\n", a.paint(colors[r.Level], fmt.Sprintf("%-7s", r.Level)), r.Check, found); err != nil {
+		if _, err := fmt.Fprintf(a.Out, "%s %-20s  %s\n", a.paint(colors[r.Level], fmt.Sprintf("%-7s", r.Level)), r.Check, plainText(found)); err != nil {
 			return err
 		}
 		advice := r.Fix
@@ -71,7 +71,7 @@ func (a *app) printFindings(results []doctor.Result) error {
 			advice += " (mvm doctor --fix does it)"
 		}
 		if advice != "" {
-			if _, err := fmt.Fprintf(a.Out, "%30sfix: %s\n", "", advice); err != nil {
+			if _, err := fmt.Fprintf(a.Out, "%30sfix: %s\n", "", plainText(advice)); err != nil {
 				return err
 			}
 		}

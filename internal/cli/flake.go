@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) flakeCommand() *cobra.Command {
-	cmd := group(&cobra.Command{Use: "flake", Short: "Look at flakes that define guests"})
+	cmd := group(&cobra.Command{Use: "flake", Short: "Look at flakes that define guests", Example: "  mvm flake check ./nix/debian --offline"})
 	cmd.AddCommand(a.flakeCheck())
 	return cmd
 }
@@ -87,10 +87,10 @@ func (a *app) printFlake(r flakecheck.Report) error {
 		return err
 	}
 	for _, p := range problems {
-		fmt.Fprintf(a.Out, "%s %s\n", p.Output, p.Why)
+		fmt.Fprintf(a.plain(), "%s %s\n", p.Output, p.Why)
 	}
 	for _, system := range r.Other {
-		fmt.Fprintf(a.Out, "packages.%s has guests that no host can run\n", system)
+		fmt.Fprintf(a.plain(), "packages.%s has guests that no host can run\n", system)
 	}
 	return nil
 }

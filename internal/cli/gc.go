@@ -40,8 +40,14 @@ func (a *app) gcCommand() *cobra.Command {
 				}
 				fmt.Fprintf(a.Out, "%s %s %s%s\n", verb, i.Kind, i.Name, size)
 			}
-			if err == nil {
-				a.note("%d things, %s", len(items), byteSize(total))
+			switch {
+			case err != nil:
+			case len(items) == 0:
+				a.note("nothing to remove")
+			case dryRun:
+				a.note("%s would be free again", byteSize(total))
+			default:
+				a.note("%s are free again", byteSize(total))
 			}
 			return err
 		},

@@ -16,6 +16,8 @@ func (a *app) netCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "net",
 		Short: "Look at the tenants' network and compare it with what it should be",
+		Example: `  mvm net show
+  mvm net check`,
 	})
 	cmd.AddCommand(a.netShow(), a.netCheck(), a.netVerify())
 	return cmd

@@ -21,6 +21,16 @@ type plainWriter struct {
 	pending []byte // the beginning of a sequence or character that is not whole yet
 }
 
+// plainText is text without what could command a terminal.
+func plainText(text string) string {
+	var b strings.Builder
+	p := &plainWriter{w: &b}
+	if _, err := io.WriteString(p, text); err != nil {
+		panic(err) // a strings.Builder takes everything
+	}
+	return b.String()
+}
+
 // maxPending bounds a sequence that does not end.
 const maxPending = 1024
 

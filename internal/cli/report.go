@@ -50,14 +50,14 @@ func (a *app) report(ctx context.Context, err error) int {
 	}
 	var failed *build.Error
 	if errors.As(err, &failed) && failed.Log != "" {
-		fmt.Fprintf(a.Err, "%s\n", failed.Log)
+		a.say("%s", failed.Log)
 	}
 	if near := a.nearTenant(err); near != "" {
 		hint = fmt.Sprintf("did you mean %s?", near)
 	}
-	fmt.Fprintf(a.Err, "mvm: %v\n", err)
+	a.say("mvm: %v", err)
 	if hint != "" {
-		fmt.Fprintf(a.Err, "hint: %s\n", hint)
+		a.say("hint: %s", hint)
 	}
 	return code
 }

@@ -10,8 +10,9 @@ import (
 
 func (a *app) retainedCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
-		Use:   "retained",
-		Short: "List and remove the data volumes that destroying tenants kept",
+		Use:     "retained",
+		Short:   "List and remove the data volumes that destroying tenants kept",
+		Example: `  mvm retained list`,
 	})
 	cmd.AddCommand(a.retainedList(), a.retainedRm())
 	return cmd
@@ -36,7 +37,7 @@ func (a *app) retainedList() *cobra.Command {
 				return a.printJSON(orEmpty(list))
 			}
 			if len(list) == 0 {
-				a.note("none is retained")
+				a.note("no volume is retained")
 				return nil
 			}
 			t := &table{head: []string{"RETAINED", "ON DISK"}}
@@ -62,8 +63,14 @@ func (a *app) retainedRm() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.confirm(fmt.Sprintf("Remove the retained volume %s for good", args[0]), yes); err != nil {
-				return err
+			there, err := h.RetainedRemains(args[0])
+			if err != nil {
+				return fmt.Errorf("cannot remove a retained volume: %w", err)
+			}
+			if there {
+				if err := a.confirm(cmd.Context(), fmt.Sprintf("Remove the retained volume %s for good", args[0]), yes); err != nil {
+					return err
+				}
 			}
 			already, err := h.RemoveRetained(cmd.Context(), args[0])
 			if err != nil {

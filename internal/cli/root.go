@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"github.com/auser/mvm/internal/store"
 )
@@ -81,9 +82,14 @@ const exitCodes = `Exit codes:
   130  interrupted`
 
 func (a *app) rootCommand() *cobra.Command {
+	var version bool
 	root := group(&cobra.Command{
 		Use:   "mvm",
 		Short: "Build tenants' guests from Nix flakes and run each in its own microVM",
+		Example: `  mvm setup
+  mvm tenant create acme --flake ./nix/debian --profile minimal
+  mvm tenant build acme
+  mvm tenant run acme`,
 		Long: `mvm builds each tenant's guest from a Nix flake inside a throw-away container
 and runs it in its own Firecracker microVM, with its own CPU and memory share,
 TAP device, disks, secrets, logs and metrics.
@@ -93,6 +99,14 @@ ssh and exec hand on the code of the remote command.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	})
+	help := root.RunE
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if version {
+			return a.printVersion()
+		}
+		return help(cmd, args)
+	}
+	root.Flags().BoolVar(&version, "version", false, "print the version")
 	defaultRoot := os.Getenv("MVM_ROOT")
 	if defaultRoot == "" {
 		defaultRoot = store.DefaultRoot
@@ -105,7 +119,7 @@ ssh and exec hand on the code of the remote command.`,
 	flags.BoolVar(&a.noColor, "no-color", false, "print no colours (NO_COLOR)")
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.DisableDefaultCmd = true // completion.go has its own
-	root.SetHelpCommand(&cobra.Command{Hidden: true})
+	root.SetHelpCommand(&cobra.Command{Hidden: true}) // help.go has our own
 	root.AddCommand(a.commands()...)
 	a.teach(root)
 	return root
@@ -145,21 +159,54 @@ func group(cmd *cobra.Command) *cobra.Command {
 		return unknownCommand(cmd, args[0])
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.Annotations = map[string]string{GroupAnnotation: "yes"}
 	return cmd
 }
 
-// flagError names the flag that was probably meant.
+// GroupAnnotation marks commands that do nothing without a verb.
+const GroupAnnotation = "group"
+
+// flagError words what the flags' parser says, and names the flag that was
+// probably meant.
 func flagError(cmd *cobra.Command, err error) error {
+	var (
+		unknown *pflag.NotExistError
+		value   *pflag.InvalidValueError
+		missing *pflag.ValueRequiredError
+	)
 	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
-	var missing *pflag.NotExistError
-	if errors.As(err, &missing) {
+	switch {
+	case errors.As(err, &unknown):
+		name := unknown.GetSpecifiedName()
+		if short := unknown.GetSpecifiedShortnames(); short != "" {
+			return &usageError{msg: fmt.Sprintf("%s has no flag -%s", cmd.CommandPath(), name), hint: hint}
+		}
 		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-		if near := nearest(missing.GetSpecifiedName(), names); near != "" {
+		if near := nearest(name, names); near != "" {
 			hint = fmt.Sprintf("did you mean --%s?", near)
 		}
+		return &usageError{msg: fmt.Sprintf("%s has no flag --%s", cmd.CommandPath(), name), hint: hint}
+	case errors.As(err, &value):
+		flag := value.GetFlag()
+		return &usageError{msg: fmt.Sprintf("--%s takes %s, not %q", flag.Name, kindOf(flag), value.GetValue()), hint: hint}
+	case errors.As(err, &missing):
+		return &usageError{msg: fmt.Sprintf("--%s needs a value", missing.GetFlag().Name), hint: hint}
 	}
 	return &usageError{msg: err.Error(), hint: hint}
+}
+
+// kindOf says what a flag's value has to be.
+func kindOf(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "int":
+		return "a number"
+	case "duration":
+		return "a length of time, such as 90s or 5m"
+	case "bool":
+		return "true or false"
+	}
+	return "another kind of value"
 }
 
 func unknownCommand(cmd *cobra.Command, word string) error {
@@ -180,10 +227,18 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 
 // note prints what a person may want to know but no script needs.
 func (a *app) note(format string, args ...any) {
-	if a.quiet {
-		return
+	if !a.quiet {
+		a.say(format, args...)
 	}
-	line := fmt.Sprintf(format+"\n", args...)
+}
+
+// say prints a line on standard error. It may hold words of a guest's or a
+// flake's, so a terminal gets it without what could command it.
+func (a *app) say(format string, args ...any) {
+	line := fmt.Sprintf(format, args...) + "\n"
+	if f, ok := a.Err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		line = plainText(line)
+	}
 	if live := a.live.Load(); live != nil {
 		live.above(line)
 		return

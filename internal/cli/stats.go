@@ -115,7 +115,12 @@ func (m *meter) measure() ([]stats.Usage, error) {
 	return usage, nil
 }
 
-var usageHead = []string{"TENANT", "STATE", "CPU", "MEM", "MEM %", "NET IN", "NET OUT", "DISK READ", "DISK WRITE", "UPTIME", "NOTE"}
+func usageTable() *table {
+	return &table{
+		head:  []string{"TENANT", "STATE", "CPU", "MEM", "MEM %", "NET IN", "NET OUT", "DISK READ", "DISK WRITE", "UPTIME", "NOTE"},
+		spare: []string{"MEM %", "UPTIME", "STATE", "DISK READ", "DISK WRITE", "NET IN", "NET OUT"},
+	}
+}
 
 func usageRow(u stats.Usage) []string {
 	if !u.Running {
@@ -134,7 +139,7 @@ func (a *app) printUsage(usage []stats.Usage) error {
 		a.note("no tenant runs")
 		return nil
 	}
-	t := &table{head: usageHead}
+	t := usageTable()
 	for _, u := range usage {
 		t.row(usageRow(u)...)
 	}

@@ -4,21 +4,33 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/charmbracelet/x/ansi"
 	"golang.org/x/term"
 )
 
-// table prints columns that fit the terminal. Where they do not, the last one is
-// cut short, and lines that are still too long end at the terminal's edge;
-// whatever is no terminal gets everything.
+// table prints columns that fit the terminal. Where they do not, those that can
+// be spared are left out, then the last one is cut short, and lines that are
+// still too long end at the terminal's edge; whatever is no terminal gets
+// everything.
 type table struct {
 	head  []string
 	rows  [][]string
+	spare []string                             // columns that can be left out, the least important first
 	style func(column int, text string) string // may be nil; must not change the text's width
 }
 
-func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
+// row adds one. What could command a terminal, or end the line, is left out.
+func (t *table) row(row ...string) {
+	for i, cell := range row {
+		if !isPlain(cell) {
+			row[i] = plainText(strings.Join(strings.Fields(cell), " "))
+		}
+	}
+	t.rows = append(t.rows, row)
+}
 
 // print writes the table; width 0 means that there is no limit.
 func (t *table) print(w io.Writer, width int) error {
@@ -29,11 +41,15 @@ func (t *table) print(w io.Writer, width int) error {
 			widths[i] = max(widths[i], cells(cell))
 		}
 	}
+	out := t.leftOut(widths, width)
 	var b, line bytes.Buffer
 	for n, row := range all {
 		room := width
 		line.Reset()
 		for i, cell := range row {
+			if out[i] {
+				continue
+			}
 			last := i == len(row)-1
 			if last && width > 0 {
 				cell = ansi.Truncate(cell, max(room, 1), "…")
@@ -65,15 +81,47 @@ func (t *table) print(w io.Writer, width int) error {
 	return err
 }
 
+// leftOut says which columns a terminal has no room for. The last one counts
+// with what it needs to be of use.
+func (t *table) leftOut(widths []int, width int) []bool {
+	const ofUse = 24
+	out := make([]bool, len(widths))
+	if width == 0 {
+		return out
+	}
+	need := 0
+	for i, w := range widths {
+		if need += w + 2; i == len(widths)-1 {
+			need += min(w, ofUse) - w - 2
+		}
+	}
+	for _, name := range t.spare {
+		if need <= width {
+			break
+		}
+		i := slices.Index(t.head, name)
+		out[i] = true
+		need -= widths[i] + 2
+	}
+	return out
+}
+
 // cells is how many of a terminal's cells text takes. Nearly all of it is plain
 // ASCII, of which that is told at once.
 func cells(text string) int {
+	if isPlain(text) {
+		return len(text)
+	}
+	return ansi.StringWidth(text)
+}
+
+func isPlain(text string) bool {
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] > '~' {
-			return ansi.StringWidth(text)
+			return false
 		}
 	}
-	return len(text)
+	return true
 }
 
 func trailingEmpty(cells []string) bool {

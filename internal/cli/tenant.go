@@ -36,6 +36,7 @@ func (a *app) commands() []*cobra.Command {
 		a.auditCommand(),
 		a.superviseCommand(),
 		a.completionCommand(),
+		a.helpCommand(),
 		a.upgradeCommand(),
 		a.versionCommand(),
 	}
@@ -43,8 +44,12 @@ func (a *app) commands() []*cobra.Command {
 
 func (a *app) tenantCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
-		Use:     "tenant",
-		Short:   "Create, build, run and look after tenants",
+		Use:   "tenant",
+		Short: "Create, build, run and look after tenants",
+		Example: `  mvm tenant create acme --flake ./nix/debian --profile minimal
+  mvm tenant build acme
+  mvm tenant run acme
+  mvm tenant ssh acme`,
 		Aliases: []string{"t"},
 	})
 	cmd.AddCommand(

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,6 +38,9 @@ func (a *app) tenantCreate() *cobra.Command {
 				return nil
 			}
 			fmt.Fprintf(a.Out, "tenant %s created: %s, %s\n", args[0], done.State.Net.IP, done.State.Net.TAP)
+			if near := nearest(spec.Profile, ownProfiles); near != "" && !slices.Contains(ownProfiles, spec.Profile) {
+				a.note("its build will look for a profile %s; if %s was meant: mvm tenant set %s --profile %[2]s", spec.Profile, near, args[0])
+			}
 			if done.Adopted != "" {
 				a.note("its data volume is the retained %s", done.Adopted)
 			}

@@ -28,8 +28,14 @@ func (a *app) tenantDestroy() *cobra.Command {
 			if opts.WipeVolumes {
 				what += " and wipe its data volume"
 			}
-			if err := a.confirm(what, yes); err != nil {
+			there, err := h.Remains(args[0])
+			if err != nil {
 				return err
+			}
+			if there {
+				if err := a.confirm(ctx, what, yes); err != nil {
+					return err
+				}
 			}
 			done, err := h.Destroy(ctx, args[0], opts)
 			if err != nil {
@@ -52,21 +58,39 @@ func (a *app) tenantDestroy() *cobra.Command {
 	return cmd
 }
 
+// confirmOn confirms what destroys something of a tenant, which must be there.
+func (a *app) confirmOn(ctx context.Context, h *lifecycle.Host, id, what string, yes bool) error {
+	if err := h.MustExist(id); err != nil {
+		return err
+	}
+	return a.confirm(ctx, what, yes)
+}
+
 // confirm asks on a terminal; elsewhere what destroys needs --yes.
-func (a *app) confirm(what string, yes bool) error {
+func (a *app) confirm(ctx context.Context, what string, yes bool) error {
 	if yes {
 		return nil
 	}
 	if !term.IsTerminal(int(a.In.Fd())) {
-		return &usageError{msg: strings.ToLower(what[:1]) + what[1:] + ": nobody is there to ask", hint: "say --yes"}
+		return &usageError{msg: "nobody is there to ask: " + what + "?", hint: "say --yes"}
 	}
 	fmt.Fprintf(a.Err, "%s? [y/N] ", what)
-	answer, err := bufio.NewReader(a.In).ReadString('\n')
-	if err != nil {
-		return fmt.Errorf("cannot read the answer: %w", err)
+	answer := make(chan string, 1)
+	go func() {
+		text, err := bufio.NewReader(a.In).ReadString('\n')
+		if err != nil {
+			text = "" // the end of the input says no
+		}
+		answer <- text
+	}()
+	select {
+	case text := <-answer:
+		if word := strings.ToLower(strings.TrimSpace(text)); word != "y" && word != "yes" {
+			return &usageError{msg: "not confirmed, nothing was done"}
+		}
+		return nil
+	case <-ctx.Done(): // the reader ends with the program
+		fmt.Fprintln(a.Err)
+		return ctx.Err()
 	}
-	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
-		return &usageError{msg: "not confirmed, nothing was done"}
-	}
-	return nil
 }

@@ -23,7 +23,8 @@ func (a *app) tenantList() *cobra.Command {
 		Long: `List tenants and their state, as observed now.
 
 DISK is what the data volume takes of the host's disk, of what it may take;
-SINCE is how long ago the state was entered.`,
+SINCE is how long ago the state was entered. On a narrow terminal, columns are
+left out; a pipe gets all.`,
 		Example: `  mvm tenant list
   mvm tenant list --watch
   mvm tenant list --json | jq -r '.[] | select(.running) | .tenant_id'`,
@@ -59,7 +60,10 @@ func (a *app) printTenants(list []lifecycle.Listed, now time.Time) error {
 		a.note("no tenants; mvm tenant create <id> makes one")
 		return nil
 	}
-	t := &table{head: []string{"TENANT", "STATE", "PROFILE", "TIER", "VCPU", "MEM", "ADDRESS", "DISK", "UPTIME", "RESTARTS", "SINCE", "REASON"}}
+	t := &table{
+		head:  []string{"TENANT", "STATE", "PROFILE", "TIER", "VCPU", "MEM", "ADDRESS", "DISK", "UPTIME", "RESTARTS", "SINCE", "REASON"},
+		spare: []string{"TIER", "PROFILE", "UPTIME", "RESTARTS", "VCPU", "MEM", "DISK", "SINCE", "ADDRESS"},
+	}
 	if a.colored() {
 		t.style = func(column int, text string) string {
 			if column != 1 {

@@ -17,6 +17,8 @@ func (a *app) tenantSecrets() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "secrets",
 		Short: "Set and list a tenant's secrets, which its guest finds below /run/secrets",
+		Example: `  mvm tenant secrets set acme db/password --from-file ./password
+  mvm tenant secrets list acme`,
 		Long: `Set and list a tenant's secrets, which its guest finds as files below
 /run/secrets from the next run on, or from a push on. Values come from files,
 standard input or the environment, and are never printed.`,
@@ -121,7 +123,7 @@ func (a *app) secretsImport() *cobra.Command {
 				return err
 			}
 			if len(have) > 0 {
-				if err := a.confirm(fmt.Sprintf("Replace the %d secrets that tenant %s has", len(have), args[0]), yes); err != nil {
+				if err := a.confirm(ctx, fmt.Sprintf("Replace the %d secrets that tenant %s has", len(have), args[0]), yes); err != nil {
 					return err
 				}
 			}
@@ -168,7 +170,7 @@ func (a *app) secretsRm() *cobra.Command {
 		Short:   "Remove one secret",
 		Args:    exactArgs(2, "a tenant id and a key"),
 		RunE: a.onTenant("remove a secret of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			if err := a.confirm(fmt.Sprintf("Remove secret %s of tenant %s", args[1], args[0]), yes); err != nil {
+			if err := a.confirmOn(ctx, h, args[0], fmt.Sprintf("Remove secret %s of tenant %s", args[1], args[0]), yes); err != nil {
 				return err
 			}
 			removed, err := h.RemoveSecret(ctx, args[0], args[1])
@@ -190,12 +192,24 @@ func (a *app) secretsRm() *cobra.Command {
 // maxInput bounds what is read from people.
 const maxInput = 16 << 20
 
+// openInput opens a file that a person has named; - is standard input.
+func (a *app) openInput(path string) (*os.File, error) {
+	if path == "-" {
+		return a.In, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, &usageError{msg: err.Error(), hint: "name a file that can be read; - is standard input"}
+	}
+	return f, nil
+}
+
 func (a *app) readInput(path string) (data []byte, err error) {
-	f := a.In
-	if path != "-" {
-		if f, err = os.Open(path); err != nil {
-			return nil, err
-		}
+	f, err := a.openInput(path)
+	if err != nil {
+		return nil, err
+	}
+	if f != a.In {
 		defer f.Close()
 	}
 	data, err = io.ReadAll(io.LimitReader(f, maxInput+1))

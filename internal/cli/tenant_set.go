@@ -56,9 +56,12 @@ func (a *app) tenantSet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for when, list := range map[string][]string{"now": done.Now, "at the next run": done.Next, "at the next build and run": done.Make} {
-				for _, c := range list {
-					fmt.Fprintf(a.Out, "%s, %s\n", c, when)
+			for _, part := range []struct {
+				when    string
+				changes []string
+			}{{"now", done.Now}, {"at the next run", done.Next}, {"at the next build and run", done.Make}} {
+				for _, c := range part.changes {
+					fmt.Fprintf(a.Out, "%s, %s\n", c, part.when)
 				}
 			}
 			if done.Note != "" {

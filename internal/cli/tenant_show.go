@@ -49,7 +49,7 @@ func (a *app) tenantShow() *cobra.Command {
 }
 
 func (a *app) printTenant(s shown) error {
-	w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
+	w := tabwriter.NewWriter(a.plain(), 0, 8, 2, ' ', 0)
 	row := func(name string, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...))
 	}

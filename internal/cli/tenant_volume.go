@@ -19,6 +19,8 @@ func (a *app) tenantVolume() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "volume",
 		Short: "Look at a tenant's data volume, check, grow, copy and keep states of it",
+		Example: `  mvm tenant volume show acme
+  mvm tenant volume snapshot acme before-upgrade`,
 		Long: `Look at a tenant's data volume, check, grow, copy and keep states of it.
 
 All but show, grow, and a snapshot where the host's file system shares blocks,
@@ -77,7 +79,7 @@ func (a *app) volumeCheck() *cobra.Command {
 		Args:    exactArgs(1, "one tenant id"),
 		RunE: a.onTenant("check the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			if repair {
-				if err := a.confirm("Repair the volume, which may drop what cannot be saved", yes); err != nil {
+				if err := a.confirmOn(ctx, h, args[0], "Repair the volume, which may drop what cannot be saved", yes); err != nil {
 					return err
 				}
 			}
@@ -176,17 +178,15 @@ func (a *app) volumeImport() *cobra.Command {
   mvm tenant volume import acme --yes < acme.zst`,
 		Args: exactArgs(1, "one tenant id"),
 		RunE: a.onTenant("import a volume into", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			if err := a.confirm(fmt.Sprintf("Replace the data volume of tenant %s", args[0]), yes); err != nil {
+			if err := a.confirmOn(ctx, h, args[0], fmt.Sprintf("Replace the data volume of tenant %s", args[0]), yes); err != nil {
 				return err
 			}
-			in := a.In
-			if from != "-" {
-				f, err := os.Open(from)
-				if err != nil {
-					return err
-				}
-				defer f.Close()
-				in = f
+			in, err := a.openInput(from)
+			if err != nil {
+				return err
+			}
+			if in != a.In {
+				defer in.Close()
 			}
 			said, err := h.ImportVolume(ctx, args[0], in)
 			if said != "" {
@@ -235,7 +235,7 @@ func (a *app) volumeRollback() *cobra.Command {
 		Example: "  mvm tenant volume rollback acme before-upgrade",
 		Args:    exactArgs(2, "a tenant id and a snapshot's name"),
 		RunE: a.onTenant("roll back the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			if err := a.confirm(fmt.Sprintf("Lose what tenant %s has written since snapshot %s", args[0], args[1]), yes); err != nil {
+			if err := a.confirmOn(ctx, h, args[0], fmt.Sprintf("Lose what tenant %s has written since snapshot %s", args[0], args[1]), yes); err != nil {
 				return err
 			}
 			if _, err := h.RollbackVolume(ctx, args[0], args[1]); err != nil {
@@ -257,7 +257,7 @@ func (a *app) volumeRm() *cobra.Command {
 		Example: "  mvm tenant volume rm acme before-upgrade",
 		Args:    exactArgs(2, "a tenant id and a snapshot's name"),
 		RunE: a.onTenant("remove a snapshot of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			if err := a.confirm(fmt.Sprintf("Remove snapshot %s of tenant %s", args[1], args[0]), yes); err != nil {
+			if err := a.confirmOn(ctx, h, args[0], fmt.Sprintf("Remove snapshot %s of tenant %s", args[1], args[0]), yes); err != nil {
 				return err
 			}
 			if err := h.RemoveSnapshot(ctx, args[0], args[1]); err != nil {

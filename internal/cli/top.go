@@ -198,7 +198,7 @@ func (m topModel) screen() string {
 		head += "_"
 	}
 	b.WriteString(ansi.Truncate(head, m.width, "…") + "\n\n")
-	t := &table{head: usageHead}
+	t := usageTable()
 	for _, u := range rows[min(m.first, len(rows)):] {
 		t.row(usageRow(u)...)
 	}

@@ -15,14 +15,18 @@ func (a *app) versionCommand() *cobra.Command {
 		Short:   "Print the version",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
-			v := buildinfo.Get()
 			if a.json {
-				return a.printJSON(v)
+				return a.printJSON(buildinfo.Get())
 			}
-			fmt.Fprintf(a.Out, "mvm %s %s/%s\n", v.Version, v.OS, v.Arch)
-			return nil
+			return a.printVersion()
 		},
 	}
 	a.jsonFlag(cmd, buildinfo.Info{})
 	return cmd
+}
+
+func (a *app) printVersion() error {
+	v := buildinfo.Get()
+	_, err := fmt.Fprintf(a.Out, "mvm %s %s/%s\n", v.Version, v.OS, v.Arch)
+	return err
 }

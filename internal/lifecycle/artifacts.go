@@ -15,7 +15,7 @@ import (
 // Verify reads every byte of the tenant's artifacts and compares it with what
 // was recorded when they were built.
 func (h *Host) Verify(id string) (build.Manifest, error) {
-	if err := h.exists(id); err != nil {
+	if err := h.MustExist(id); err != nil {
 		return build.Manifest{}, err
 	}
 	state, err := h.Store.LoadState(id)

@@ -32,7 +32,7 @@ type BuildOptions struct {
 // Build builds the tenant's guest and links it. Builds of one tenant queue;
 // the tenant itself stays usable, and keeps what it has if the build fails.
 func (h *Host) Build(ctx context.Context, id string, o BuildOptions) (build.Manifest, build.Result, error) {
-	if err := h.exists(id); err != nil {
+	if err := h.MustExist(id); err != nil {
 		return build.Manifest{}, build.Result{}, err
 	}
 	lock, err := h.queue(ctx, id, o.Progress)

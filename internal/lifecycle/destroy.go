@@ -25,6 +25,22 @@ type Destroyed struct {
 	Retained string // the kept data volume's folder
 }
 
+// Remains says whether there is anything of a tenant that Destroy would remove.
+// It fails as Destroy does where there never was such a tenant.
+func (h *Host) Remains(id string) (bool, error) {
+	if err := tenant.CheckID(id); err != nil {
+		return false, err
+	}
+	leftovers, err := h.hasLeftovers(id)
+	if err != nil {
+		return false, err
+	}
+	if !h.Store.Known(id) && !leftovers {
+		return false, fmt.Errorf("%w: %s", store.ErrNotFound, id)
+	}
+	return h.Store.Exists(id) || leftovers, nil
+}
+
 // Destroy removes the tenant and everything that bears its name, whether it
 // is whole, half created or half destroyed. Only its audit record and, unless
 // told otherwise, its data volume stay.
@@ -42,18 +58,10 @@ func (h *Host) Destroy(ctx context.Context, id string, o DestroyOptions) (Destro
 		return Destroyed{}, err
 	}
 	defer lock.Unlock()
-	existed, known := h.Store.Exists(id), h.Store.Known(id)
-	leftovers, err := h.hasLeftovers(id)
-	if err != nil {
-		return Destroyed{}, err
+	if there, err := h.Remains(id); err != nil || !there {
+		return Destroyed{Already: err == nil}, err
 	}
-	switch {
-	case !known && !leftovers:
-		return Destroyed{}, fmt.Errorf("%w: %s", store.ErrNotFound, id)
-	case !existed && !leftovers:
-		return Destroyed{Already: true}, nil
-	}
-	done, err := h.destroy(ctx, id, existed, o)
+	done, err := h.destroy(ctx, id, h.Store.Exists(id), o)
 	return done, h.record(id, "destroy", map[string]any{"wipe_volumes": o.WipeVolumes, "retained": done.Retained}, err)
 }
 

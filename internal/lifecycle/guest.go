@@ -5,7 +5,7 @@ import "github.com/auser/mvm/internal/ssh"
 // Place is where a tenant's guest answers while it runs. Unlike Target it does
 // not ask whether it does: address and keys are the tenant's for its life.
 func (h *Host) Place(id string) (ssh.Target, error) {
-	if err := h.exists(id); err != nil {
+	if err := h.MustExist(id); err != nil {
 		return ssh.Target{}, err
 	}
 	state, err := h.Store.LoadState(id)

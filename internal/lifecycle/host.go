@@ -80,8 +80,8 @@ func (h *Host) record(id, act string, detail map[string]any, err error) error {
 	return errors.Join(err, audit.Append(h.Store.AuditFile(id), e))
 }
 
-// exists returns store.ErrNotFound, naming the tenant, where there is none.
-func (h *Host) exists(id string) error {
+// MustExist returns store.ErrNotFound, naming the tenant, where there is none.
+func (h *Host) MustExist(id string) error {
 	if err := tenant.CheckID(id); err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ var Logs = []string{"console", "vmm", "supervisor", "build"}
 
 // ReadLog copies a tenant's log of the given source to w.
 func (h *Host) ReadLog(ctx context.Context, id, source string, o logfile.Options, w io.Writer) error {
-	if err := h.exists(id); err != nil {
+	if err := h.MustExist(id); err != nil {
 		return err
 	}
 	t := h.Store.Tenant(id)

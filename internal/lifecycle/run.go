@@ -243,7 +243,7 @@ func (h *Host) Stop(ctx context.Context, id string, o StopOptions) (already bool
 		return false, err
 	}
 	defer lock.Unlock()
-	if err := h.exists(id); err != nil {
+	if err := h.MustExist(id); err != nil {
 		return false, err
 	}
 	already, err = h.stop(ctx, id, o)

@@ -40,7 +40,7 @@ func (h *Host) RemoveSecret(ctx context.Context, id, key string) (removed bool, 
 
 // SecretNames lists the secrets, without their values.
 func (h *Host) SecretNames(id string) ([]string, error) {
-	if err := h.exists(id); err != nil {
+	if err := h.MustExist(id); err != nil {
 		return nil, err
 	}
 	s, err := h.loadSecrets(id)
@@ -74,7 +74,7 @@ func (h *Host) changeSecrets(ctx context.Context, id, act, key string, change fu
 		return err
 	}
 	defer lock.Unlock()
-	if err := h.exists(id); err != nil {
+	if err := h.MustExist(id); err != nil {
 		return err
 	}
 	s, err := h.loadSecrets(id)

@@ -17,7 +17,7 @@ import (
 // cache, for builds of all tenants. It returns the public key, which other
 // hosts need to accept it. An unfinished one is finished by doing it again.
 func (h *Host) Share(ctx context.Context, id string) (publicKey string, err error) {
-	if err := h.exists(id); err != nil {
+	if err := h.MustExist(id); err != nil {
 		return "", err
 	}
 	if h.Config.Build.SharedCache == "" {

@@ -38,7 +38,7 @@ type Snapshot struct {
 
 // ShowVolume looks at a tenant's data volume.
 func (h *Host) ShowVolume(id string) (Volume, error) {
-	if err := h.exists(id); err != nil {
+	if err := h.MustExist(id); err != nil {
 		return Volume{}, err
 	}
 	t := h.Store.Tenant(id)
@@ -147,7 +147,7 @@ func (h *Host) RemoveSnapshot(ctx context.Context, id, name string) error {
 		return err
 	}
 	defer lock.Unlock()
-	if err := h.exists(id); err != nil {
+	if err := h.MustExist(id); err != nil {
 		return err
 	}
 	err = volume.RemoveSnapshot(h.Store.Tenant(id).SnapshotsDir(), name)
@@ -206,28 +206,36 @@ func (h *Host) RetainedVolumes() ([]Kept, error) {
 	return list, nil
 }
 
-// RemoveRetained removes one of them, for good. One of a tenant that once was
-// may have been removed before.
-func (h *Host) RemoveRetained(ctx context.Context, name string) (already bool, err error) {
-	unknown := &tenant.InputError{Msg: fmt.Sprintf("no volume %q is retained", name), Hint: "mvm retained list shows them"}
+// RetainedRemains says whether a volume of that name is kept. One of a tenant
+// that once was may have been removed before; another is unknown.
+func (h *Host) RetainedRemains(name string) (bool, error) {
 	id, _, ok := cutLast(name, "-")
-	if !ok || tenant.CheckID(id) != nil {
-		return false, unknown
+	if ok && tenant.CheckID(id) == nil {
+		names, err := h.Retained(id)
+		if err != nil || slices.Contains(names, name) {
+			return err == nil, err
+		}
+		if h.Store.Known(id) {
+			return false, nil
+		}
 	}
+	return false, &tenant.InputError{Msg: fmt.Sprintf("no volume %q is retained", name), Hint: "mvm retained list shows them"}
+}
+
+// RemoveRetained removes one of them, for good.
+func (h *Host) RemoveRetained(ctx context.Context, name string) (already bool, err error) {
+	if _, err := h.RetainedRemains(name); err != nil {
+		return false, err
+	}
+	id, _, _ := cutLast(name, "-")
 	lock, err := h.Store.LockTenant(ctx, id, h.Wait) // nobody adopts it meanwhile
 	if err != nil {
 		return false, err
 	}
 	defer lock.Unlock()
-	names, err := h.Retained(id)
-	if err != nil {
-		return false, err
-	}
-	if !slices.Contains(names, name) {
-		if !h.Store.Known(id) {
-			return false, unknown
-		}
-		return true, nil
+	there, err := h.RetainedRemains(name)
+	if err != nil || !there {
+		return err == nil, err
 	}
 	err = os.RemoveAll(filepath.Join(h.Store.RetainedDir(), name))
 	return false, h.record("", "retained rm", map[string]any{"name": name}, err)

@@ -148,7 +148,7 @@ func (p *page) sample(name string, value float64, labels ...string) {
 // Listen opens where metrics are served: unix:<path>, for root alone, or a
 // loopback address. They tell about all tenants, so they are not for others.
 func Listen(where string) (net.Listener, error) {
-	if path, ok := strings.CutPrefix(where, "unix:"); ok {
+	if path, ok := strings.CutPrefix(where, "unix:"); ok && path != "" {
 		if err := removeStale(path); err != nil {
 			return nil, err
 		}

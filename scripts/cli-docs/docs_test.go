@@ -285,7 +285,7 @@ func parseBy(root *cobra.Command, words []string) error {
 // incomplete says whether a command line lacks a word or a value, and is right
 // but for that.
 func incomplete(err error) bool {
-	return regexp.MustCompile(`needs an argument| takes .*, got \d| needs --| takes one tenant id and, after --`).MatchString(err.Error())
+	return regexp.MustCompile(`needs a value| takes .*, got \d| needs --| takes one tenant id and, after --`).MatchString(err.Error())
 }
 
 // TestTroubleshooting asks that the messages explained are ones that mvm says,

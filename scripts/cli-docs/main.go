@@ -76,7 +76,11 @@ func section(b *strings.Builder, cmd *cobra.Command) {
 		text = before + "Exit codes:\n\n```\n" + codes + "\n```\n\nssh and exec" + after
 	}
 	fmt.Fprintf(b, "%s\n\n", text)
-	fmt.Fprintf(b, "```\n%s\n```\n\n", cmd.UseLine())
+	usage := cmd.UseLine()
+	if _, group := cmd.Annotations[cli.GroupAnnotation]; group {
+		usage = cmd.CommandPath() + " <command>"
+	}
+	fmt.Fprintf(b, "```\n%s\n```\n\n", usage)
 	if cmd.Example != "" {
 		fmt.Fprintf(b, "```sh\n%s\n```\n\n", unindent(cmd.Example))
 	}

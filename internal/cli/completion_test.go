@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestBashCompletes sources the script in a real bash and presses Tab there.
+func TestBashCompletes(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(self, dir+"/mvm"); err != nil { // testscript tells it by its name
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir+"/flake", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "flake", "flake.nix"), []byte("{ outputs = _: { }; }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bash := func(script string, words ...string) string {
+		t.Helper()
+		cmd := exec.Command("bash", append([]string{"-euc", script, "bash"}, words...)...)
+		cmd.Dir = dir
+		cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "MVM_ROOT=" + dir + "/root", "HOME=" + dir}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	bash(`for id in acme acorn web; do mvm tenant create $id --flake ./flake --data-size 16 --profile special; done
+mvm tenant volume snapshot acme kept`)
+	const tab = `set +eu # the completion is not made for them
+. /usr/share/bash-completion/bash_completion
+. <(mvm completion bash)
+compopt() { :; } # the real one wants a key that was pressed
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE="$*" COMP_POINT=${#COMP_LINE} COMP_TYPE=9
+$(complete -p mvm | sed 's/.*-F \([^ ]*\) .*/\1/')
+printf '%s\n' "${COMPREPLY[@]}"`
+	for _, c := range []struct{ line, want string }{
+		{"mvm ten", "tenant"},
+		{"mvm tenant stop ac", "acme acorn"},
+		{"mvm tenant stop w", "web"},
+		{"mvm tenant stop acme ", ""},
+		{"mvm tenant stats acme ", "acorn web"},
+		{"mvm tenant create new --profile ", "baseline minimal python special"},
+		{"mvm tenant create new --restart on", "on-failure"},
+		{"mvm tenant logs acme --source ", "build console supervisor vmm"},
+		{"mvm tenant volume rollback acme ", "kept"},
+		{"mvm setup --tier ", "kvm software"},
+		{"mvm tenant list --js", "--json"},
+		{"mvm help tenant rest", ""},
+		{"mvm help tenant res", "resume"},
+		{"mvm completion ", "bash fish zsh"},
+	} {
+		var got []string
+		for line := range strings.Lines(bash(tab, strings.Split(c.line, " ")...)) {
+			if word, _, _ := strings.Cut(strings.TrimSpace(line), " "); word != "" { // the rest describes it
+				got = append(got, word)
+			}
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%q and Tab: %q, want %q", c.line, got, c.want)
+		}
+	}
+}
