@@ -107,6 +107,39 @@ func TestHelpTeaches(t *testing.T) {
 	walk(Command())
 }
 
+// withoutJSON are the commands that print none: they act, hand on what is no
+// list of fields, or write another tool's format.
+var withoutJSON = map[string]string{
+	"bootstrap": "act", "setup": "act", "dev": "act", "start": "act", "stop": "act", "destroy": "act",
+	"tenant create": "act", "tenant build": "act", "tenant run": "act", "tenant stop": "act", "tenant pause": "act", "tenant resume": "act",
+	"tenant destroy": "act", "tenant set": "act", "tenant cp": "act", "tenant port-forward": "act",
+	"tenant secrets set": "act", "tenant secrets import": "act", "tenant secrets rm": "act", "tenant secrets push": "act",
+	"tenant volume check": "act", "tenant volume grow": "act", "tenant volume trim": "act", "tenant volume import": "act",
+	"tenant volume snapshot": "act", "tenant volume rollback": "act", "tenant volume rm": "act",
+	"builder pull": "act", "builder set": "act", "builder fetch": "act", "builder build-local": "act", "builder share": "act", "retained rm": "act",
+	"ssh": "hand on", "tenant ssh": "hand on", "tenant exec": "hand on", "tenant logs": "hand on", "tenant console": "hand on",
+	"tenant volume export": "hand on", "top": "hand on",
+	"tenant ssh-config": "format", "metrics": "format", "export": "format", "completion": "format", "help": "format",
+}
+
+// TestReadersPrintJSON holds every command that reads to --json.
+func TestReadersPrintJSON(t *testing.T) {
+	documented := Outputs()
+	for _, cmd := range runnable(Command()) {
+		if _, isGroup := cmd.Annotations[GroupAnnotation]; isGroup {
+			continue
+		}
+		name := strings.TrimPrefix(cmd.CommandPath(), "mvm ")
+		has := cmd.Flags().Lookup("json") != nil
+		if _, exempt := withoutJSON[name]; has == exempt {
+			t.Errorf("%s: --json %v, in this test's list of those without %v", name, has, exempt)
+		}
+		if _, ok := documented[cmd.CommandPath()]; ok != has {
+			t.Errorf("%s: --json %v, documented %v", name, has, ok)
+		}
+	}
+}
+
 func TestNearest(t *testing.T) {
 	for _, c := range []struct{ word, want string }{
 		{"lst", "list"}, {"destory", "destroy"}, {"list", ""}, {"zzz", ""}, {"", ""},

@@ -118,7 +118,7 @@ ssh and exec hand on the code of the remote command.`,
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more of what is being done")
 	flags.BoolVar(&a.noColor, "no-color", false, "print no colours (NO_COLOR)")
 	root.SetFlagErrorFunc(flagError)
-	root.CompletionOptions.DisableDefaultCmd = true // completion.go has its own
+	root.CompletionOptions.DisableDefaultCmd = true   // completion.go has its own
 	root.SetHelpCommand(&cobra.Command{Hidden: true}) // help.go has our own
 	root.AddCommand(a.commands()...)
 	a.teach(root)

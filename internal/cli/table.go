@@ -26,49 +26,46 @@ type table struct {
 func (t *table) row(row ...string) {
 	for i, cell := range row {
 		if !isPlain(cell) {
-			row[i] = plainText(strings.Join(strings.Fields(cell), " "))
+			row[i] = strings.Join(strings.Fields(plainText(cell)), " ")
 		}
 	}
 	t.rows = append(t.rows, row)
 }
 
+// column is one that is shown.
+type column struct {
+	index int // in head and rows
+	width int
+}
+
 // print writes the table; width 0 means that there is no limit.
 func (t *table) print(w io.Writer, width int) error {
-	widths := make([]int, len(t.head))
 	all := append([][]string{t.head}, t.rows...)
-	for _, row := range all {
-		for i, cell := range row {
-			widths[i] = max(widths[i], cells(cell))
-		}
-	}
-	out := t.leftOut(widths, width)
+	columns := t.columns(all, width)
 	var b, line bytes.Buffer
 	for n, row := range all {
-		room := width
 		line.Reset()
-		for i, cell := range row {
-			if out[i] {
-				continue
+		room := width
+		shown := columns[:filled(columns, row)]
+		for i, c := range shown {
+			cell, limit := row[c.index], c.width
+			if i == len(columns)-1 {
+				limit = max(room, 1)
 			}
-			last := i == len(row)-1
-			if last && width > 0 {
-				cell = ansi.Truncate(cell, max(room, 1), "…")
+			if width > 0 && cells(cell) > limit {
+				cell = ansi.Truncate(cell, limit, "…")
 			}
-			pad := widths[i] - cells(cell) + 2
-			if last || trailingEmpty(row[i+1:]) {
-				pad = 0
-			}
+			pad := c.width - cells(cell) + 2
 			if n > 0 && t.style != nil {
-				cell = t.style(i, cell)
+				cell = t.style(c.index, cell)
 			}
 			line.WriteString(cell)
 			for range pad {
-				line.WriteByte(' ')
+				if i < len(shown)-1 {
+					line.WriteByte(' ')
+				}
 			}
-			room -= widths[i] + 2
-			if pad == 0 {
-				break
-			}
+			room -= c.width + 2
 		}
 		if width > 0 {
 			b.WriteString(ansi.Truncate(line.String(), width, "…"))
@@ -81,29 +78,44 @@ func (t *table) print(w io.Writer, width int) error {
 	return err
 }
 
-// leftOut says which columns a terminal has no room for. The last one counts
-// with what it needs to be of use.
-func (t *table) leftOut(widths []int, width int) []bool {
-	const ofUse = 24
-	out := make([]bool, len(widths))
-	if width == 0 {
-		return out
-	}
-	need := 0
-	for i, w := range widths {
-		if need += w + 2; i == len(widths)-1 {
-			need += min(w, ofUse) - w - 2
+// columns are those that a terminal has room for. The last one counts with what
+// it needs to be of use; where the others are still too wide, the first is cut
+// to what tells one from another.
+func (t *table) columns(all [][]string, width int) []column {
+	const ofUse, toTell = 24, 16
+	list, need := make([]column, len(t.head)), 0
+	for i := range list {
+		list[i].index = i
+		for _, row := range all {
+			list[i].width = max(list[i].width, cells(row[i]))
 		}
+		if need += list[i].width + 2; i == len(list)-1 {
+			need += min(list[i].width, ofUse) - list[i].width - 2
+		}
+	}
+	if width == 0 {
+		return list
 	}
 	for _, name := range t.spare {
 		if need <= width {
-			break
+			return list
 		}
-		i := slices.Index(t.head, name)
-		out[i] = true
-		need -= widths[i] + 2
+		i := slices.IndexFunc(list, func(c column) bool { return t.head[c.index] == name })
+		need -= list[i].width + 2
+		list = slices.Delete(list, i, i+1)
 	}
-	return out
+	first := &list[0].width
+	*first = min(*first, max(*first-(need-width), toTell))
+	return list
+}
+
+// filled is how many columns there are up to the last one that row has text in.
+func filled(columns []column, row []string) int {
+	n := len(columns)
+	for n > 0 && row[columns[n-1].index] == "" {
+		n--
+	}
+	return n
 }
 
 // cells is how many of a terminal's cells text takes. Nearly all of it is plain
@@ -118,15 +130,6 @@ func cells(text string) int {
 func isPlain(text string) bool {
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] > '~' {
-			return false
-		}
-	}
-	return true
-}
-
-func trailingEmpty(cells []string) bool {
-	for _, c := range cells {
-		if c != "" {
 			return false
 		}
 	}

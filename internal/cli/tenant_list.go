@@ -60,10 +60,7 @@ func (a *app) printTenants(list []lifecycle.Listed, now time.Time) error {
 		a.note("no tenants; mvm tenant create <id> makes one")
 		return nil
 	}
-	t := &table{
-		head:  []string{"TENANT", "STATE", "PROFILE", "TIER", "VCPU", "MEM", "ADDRESS", "DISK", "UPTIME", "RESTARTS", "SINCE", "REASON"},
-		spare: []string{"TIER", "PROFILE", "UPTIME", "RESTARTS", "VCPU", "MEM", "DISK", "SINCE", "ADDRESS"},
-	}
+	t := tenantTable(list, now)
 	if a.colored() {
 		t.style = func(column int, text string) string {
 			if column != 1 {
@@ -71,6 +68,14 @@ func (a *app) printTenants(list []lifecycle.Listed, now time.Time) error {
 			}
 			return phaseColor(tenant.Phase(text)).Styled(text)
 		}
+	}
+	return a.printTable(t)
+}
+
+func tenantTable(list []lifecycle.Listed, now time.Time) *table {
+	t := &table{
+		head:  []string{"TENANT", "STATE", "PROFILE", "TIER", "VCPU", "MEM", "ADDRESS", "DISK", "UPTIME", "RESTARTS", "SINCE", "REASON"},
+		spare: []string{"TIER", "PROFILE", "UPTIME", "RESTARTS", "VCPU", "MEM", "DISK", "SINCE", "ADDRESS"},
 	}
 	t.rows = make([][]string, 0, len(list))
 	for i := range list {
@@ -88,7 +93,7 @@ func (a *app) printTenants(list []lifecycle.Listed, now time.Time) error {
 		t.row(s.ID, string(s.Phase), s.Spec.Profile, dash(s.State.Tier), strconv.Itoa(s.Spec.VCPUs), strconv.Itoa(s.Spec.MemMiB)+" MiB",
 			dash(s.State.Net.IP), disk, uptime, strconv.Itoa(s.State.Restarts), ago(now, s.Since), reason)
 	}
-	return a.printTable(t)
+	return t
 }
 
 func phaseColor(p tenant.Phase) ansi.Style {

@@ -1,11 +1,20 @@
 package cli
 
 import (
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/goldenfile"
+	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/lima/limatest"
+	"github.com/auser/mvm/internal/stats"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 func TestWords(t *testing.T) {
@@ -79,5 +88,74 @@ func TestCells(t *testing.T) {
 		if got, want := cells(text), ansi.StringWidth(text); got != want {
 			t.Errorf("cells(%q) = %d, want %d", text, got, want)
 		}
+	}
+}
+
+// TestTablesAtWidths shows what is left of the widest tables on terminals of
+// several widths, and in a pipe.
+func TestTablesAtWidths(t *testing.T) {
+	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+	tenants := []lifecycle.Listed{
+		{Status: lifecycle.Status{
+			ID: "acme", Phase: tenant.Running, Running: true, Since: now.Add(-26 * time.Hour),
+			Spec:  tenant.Spec{Profile: "baseline", VCPUs: 2, MemMiB: 2048, DataMiB: 2048},
+			State: tenant.State{Tier: "kvm", Net: tenant.Net{IP: "10.50.0.10"}, Restarts: 3},
+		}, DiskBytes: 123 << 20, UptimeSeconds: 26 * 3600},
+		{Status: lifecycle.Status{
+			ID: "a-customer-with-a-rather-long-name", Phase: tenant.Failed, Since: now.Add(-5 * time.Minute),
+			Reason: "gave up after 5 restarts in a row; the last one: the guest ended by itself",
+			Spec:   tenant.Spec{Profile: "python", VCPUs: 1, MemMiB: 512},
+			State:  tenant.State{Tier: "kvm", Net: tenant.Net{IP: "10.50.0.211"}, Restarts: 5},
+		}},
+	}
+	usage := usageTable()
+	for _, u := range []stats.Usage{
+		{Sample: stats.Sample{ID: "acme", Phase: tenant.Running, Running: true, Memory: 300 << 20, Uptime: 93600}, CPUPercent: 187.5, MemoryOfGuest: 15},
+		{Sample: stats.Sample{ID: "web", Phase: tenant.Stopped}},
+	} {
+		usage.row(usageRow(u)...)
+	}
+	var b strings.Builder
+	for _, width := range []int{40, 80, 200, 0} {
+		fmt.Fprintf(&b, "-- %d columns\n", width)
+		for _, tab := range []*table{tenantTable(tenants, now), usage} {
+			if err := tab.print(&b, width); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	goldenfile.Check(t, "testdata/tables.golden", b.String())
+}
+
+// TestTableOfHostileWords has cells that would command a terminal, or make a row
+// of their own.
+func TestTableOfHostileWords(t *testing.T) {
+	tab := &table{head: []string{"ID", "REASON"}}
+	tab.row("acme", "\x1b]0;owned\x07said:\nweb  running\r\x1b[2J")
+	tab.row("web", "größer als 日本")
+	var b strings.Builder
+	if err := tab.print(&b, 0); err != nil {
+		t.Fatal(err)
+	}
+	if want := "ID    REASON\nacme  said: web running\nweb   größer als 日本\n"; b.String() != want {
+		t.Errorf("got %q, want %q", b.String(), want)
+	}
+}
+
+// TestHostileErrorOnATerminal: what a guest or a flake has said is part of many
+// an error.
+func TestHostileErrorOnATerminal(t *testing.T) {
+	master, slave, err := limatest.OpenTerminal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	a := &app{Streams: Streams{Err: slave}}
+	code := a.report(t.Context(), &build.Error{Kind: build.ErrBuild, Msg: "it said \x1b[2Jnothing", Log: "\x1b]52;c;eA==\x07last words", Hint: "read \x1b[31mit"})
+	a.note("e2fsck: \x9b2Jlabel")
+	slave.Close()
+	said, _ := io.ReadAll(master) // EIO is how a terminal says that nobody has it open any more
+	if want := "last words\r\nmvm: it said nothing\r\nhint: read it\r\ne2fsck: label\r\n"; string(said) != want || code != exitFailed {
+		t.Errorf("%d, %q, want %q", code, said, want)
 	}
 }

@@ -65,6 +65,8 @@ type jsonWriter struct {
 	todo     map[reflect.Type]bool
 }
 
+const modulePath = "github.com/auser/mvm/"
+
 var (
 	marshaler     = reflect.TypeFor[json.Marshaler]()
 	textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
@@ -78,6 +80,11 @@ func (p *jsonWriter) name(t reflect.Type) string {
 		return "nanoseconds"
 	case t.PkgPath() == "time":
 		return "time"
+	case t == reflect.TypeFor[json.RawMessage]():
+		return "any"
+	case t.Kind() == reflect.Struct && strings.HasPrefix(t.PkgPath(), modulePath): // also where it writes itself
+		p.todo[t] = true
+		return fmt.Sprintf("[%s](#%s)", t.String(), anchor(t))
 	case t.Implements(marshaler), t.Implements(textMarshaler), reflect.PointerTo(t).Implements(textMarshaler):
 		return "string"
 	}
@@ -91,9 +98,6 @@ func (p *jsonWriter) name(t reflect.Type) string {
 		return "list of " + p.name(t.Elem())
 	case reflect.Map:
 		return "object of " + p.name(t.Elem()) + " by name"
-	case reflect.Struct:
-		p.todo[t] = true
-		return fmt.Sprintf("[%s](#%s)", t.String(), anchor(t))
 	case reflect.String:
 		return "string"
 	case reflect.Bool:
@@ -177,7 +181,7 @@ func (p *jsonWriter) of(pkg string) (map[string]string, error) {
 	}
 	said := map[string]string{}
 	p.comments[pkg] = said
-	dir := filepath.Join(p.module, strings.TrimPrefix(pkg, "github.com/auser/mvm/"))
+	dir := filepath.Join(p.module, strings.TrimPrefix(pkg, modulePath))
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
 		return nil, err
