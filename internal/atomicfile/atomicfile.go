@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -158,20 +159,20 @@ func eachLeftover(dir, prefix string, do func(path string) error) error {
 	if dir == "" {
 		dir = "."
 	}
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	names, err := withPrefix(dir, prefix)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		info, err := os.Lstat(path)
 		switch {
-		case !strings.HasPrefix(e.Name(), prefix):
-		case e.Type() == fs.ModeSymlink:
+		case errors.Is(err, fs.ErrNotExist): // its writer has done
+			err = nil
+		case err != nil:
+		case info.Mode().Type() == fs.ModeSymlink:
 			err = do(path)
-		case e.Type().IsRegular():
+		case info.Mode().IsRegular():
 			err = unlessHeld(path, do)
 		}
 		if err != nil {
@@ -179,6 +180,22 @@ func eachLeftover(dir, prefix string, do func(path string) error) error {
 		}
 	}
 	return nil
+}
+
+// withPrefix is for large folders: what it does not look for costs little.
+func withPrefix(dir, prefix string) ([]string, error) {
+	d, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, prefix) })
+	slices.Sort(names)
+	return names, err
 }
 
 func unlessHeld(path string, do func(path string) error) error {

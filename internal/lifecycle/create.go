@@ -1,10 +1,12 @@
 package lifecycle
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"net/netip"
 	"os"
@@ -156,7 +158,7 @@ func (h *Host) lease(ctx context.Context, spec tenant.Spec) (tenant.State, error
 	if err != nil {
 		return tenant.State{}, err
 	}
-	if err := h.checkNames(id, slices.Sorted(maps.Keys(leases.Leases()))); err != nil {
+	if err := h.checkNames(id, maps.Keys(leases.Leases())); err != nil {
 		return tenant.State{}, err
 	}
 	if changed {
@@ -184,14 +186,11 @@ func (h *Host) lease(ctx context.Context, spec tenant.Spec) (tenant.State, error
 
 // checkNames refuses an id whose derived names collide with another tenant's.
 // The hashes are long enough that nobody should ever see this.
-func (h *Host) checkNames(id string, others []string) error {
-	for _, other := range others {
-		if other == id {
-			continue
-		}
-		if tenant.TapName(h.Store.Scope, id) == tenant.TapName(h.Store.Scope, other) ||
-			tenant.MAC(h.Store.Scope, id).String() == tenant.MAC(h.Store.Scope, other).String() ||
-			tenant.ShortHash(id) == tenant.ShortHash(other) {
+func (h *Host) checkNames(id string, others iter.Seq[string]) error {
+	scope := h.Store.Scope
+	tap, mac, hash := tenant.TapName(scope, id), tenant.MAC(scope, id), tenant.ShortHash(id)
+	for other := range others {
+		if other != id && (tenant.TapName(scope, other) == tap || bytes.Equal(tenant.MAC(scope, other), mac) || tenant.ShortHash(other) == hash) {
 			return &tenant.InputError{Msg: fmt.Sprintf("the names derived from %s are those of tenant %s", id, other), Hint: "choose another id"}
 		}
 	}

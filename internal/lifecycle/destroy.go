@@ -150,6 +150,6 @@ func (h *Host) hasLeftovers(id string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, leased := leases.Leases()[id]
+	_, leased := leases.Lookup(id)
 	return leased, nil
 }

@@ -118,7 +118,7 @@ func (h *Host) sweepNetwork(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	ip, leased := leases.Leases()[id]
+	ip, leased := leases.Lookup(id)
 	if !leased {
 		return nil // without an address nothing was ever attached
 	}

@@ -6,8 +6,6 @@
 package ipam
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +13,9 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // First is the offset of the first tenant's address in the subnet. The
@@ -55,10 +56,11 @@ func (e *SubnetChangedError) Error() string {
 // Registry is who has which address. The zero value is of no use: see New,
 // Load and Rebuild.
 type Registry struct {
-	subnet netip.Prefix // with the gateway's address, as in the configuration
-	leases map[string]netip.Addr
-	extra  map[string]json.RawMessage // fields of a newer version
-	schema int
+	subnet  netip.Prefix // with the gateway's address, as in the configuration
+	leases  map[string]netip.Addr
+	holders map[netip.Addr]string     // leases the other way round
+	extra   map[string]jsontext.Value // fields of a newer version
+	schema  int
 }
 
 // New returns a registry without leases. subnet is the gateway's address with
@@ -67,7 +69,7 @@ func New(subnet netip.Prefix) (*Registry, error) {
 	if err := CheckSubnet(subnet); err != nil {
 		return nil, err
 	}
-	return &Registry{subnet: subnet, leases: map[string]netip.Addr{}, schema: Version}, nil
+	return &Registry{subnet: subnet, leases: map[string]netip.Addr{}, holders: map[netip.Addr]string{}, schema: Version}, nil
 }
 
 // CheckSubnet says why subnet, a gateway's address with its prefix length,
@@ -107,40 +109,37 @@ func Load(path string, subnet netip.Prefix) (*Registry, error) {
 
 // file is leases.json.
 type file struct {
-	Version int                   `json:"schema_version"`
-	Subnet  netip.Prefix          `json:"subnet"`
-	Leases  map[string]netip.Addr `json:"leases"`
+	Version *int                      `json:"schema_version"`
+	Subnet  *netip.Prefix             `json:"subnet"`
+	Leases  map[string]netip.Addr     `json:"leases"`
+	Extra   map[string]jsontext.Value `json:",embed"`
 }
 
 func parse(data []byte, subnet netip.Prefix) (*Registry, error) {
-	var extra map[string]json.RawMessage
-	if err := json.Unmarshal(data, &extra); err != nil {
-		return nil, err
-	}
 	var f file
 	if err := json.Unmarshal(data, &f); err != nil {
 		return nil, err
 	}
-	for _, known := range []string{"schema_version", "subnet", "leases"} {
-		if _, ok := extra[known]; !ok {
-			return nil, fmt.Errorf("there is no field %q", known)
-		}
-		delete(extra, known)
+	switch {
+	case f.Version == nil:
+		return nil, errors.New(`there is no field "schema_version"`)
+	case f.Subnet == nil:
+		return nil, errors.New(`there is no field "subnet"`)
+	case f.Leases == nil:
+		return nil, errors.New(`there is no field "leases"`)
+	case *f.Version < Version:
+		return nil, fmt.Errorf("schema version %d is unknown", *f.Version)
+	case *f.Version == Version && len(f.Extra) > 0:
+		return nil, fmt.Errorf("unknown field %q", slices.Sorted(maps.Keys(f.Extra))[0])
 	}
-	if f.Version < Version {
-		return nil, fmt.Errorf("schema version %d is unknown", f.Version)
-	}
-	if f.Version == Version && len(extra) > 0 {
-		return nil, fmt.Errorf("unknown field %q", slices.Sorted(maps.Keys(extra))[0])
-	}
-	if f.Subnet != subnet && len(f.Leases) > 0 {
-		return nil, &SubnetChangedError{Leased: f.Subnet, Wanted: subnet, Tenants: len(f.Leases)}
+	if *f.Subnet != subnet && len(f.Leases) > 0 {
+		return nil, &SubnetChangedError{Leased: *f.Subnet, Wanted: subnet, Tenants: len(f.Leases)}
 	}
 	r, err := Rebuild(subnet, f.Leases)
 	if err != nil {
 		return nil, err
 	}
-	r.extra, r.schema = extra, f.Version
+	r.extra, r.schema = f.Extra, *f.Version
 	return r, nil
 }
 
@@ -152,35 +151,27 @@ func Rebuild(subnet netip.Prefix, leases map[string]netip.Addr) (*Registry, erro
 	if err != nil {
 		return nil, err
 	}
-	holder := map[netip.Addr]string{}
-	for _, id := range slices.Sorted(maps.Keys(leases)) {
-		addr := leases[id]
+	r.leases, r.holders = maps.Clone(leases), make(map[netip.Addr]string, len(leases))
+	for id, addr := range leases {
 		if _, err := Index(subnet, addr); err != nil {
 			return nil, fmt.Errorf("tenant %s: %w", id, err)
 		}
-		if other, ok := holder[addr]; ok {
-			return nil, fmt.Errorf("tenants %s and %s both have %s", other, id, addr)
+		if other, ok := r.holders[addr]; ok {
+			return nil, fmt.Errorf("tenants %s and %s both have %s", min(id, other), max(id, other), addr)
 		}
-		holder[addr], r.leases[id] = id, addr
+		r.holders[addr] = id
 	}
 	return r, nil
 }
 
 // Bytes is what leases.json shall hold.
 func (r *Registry) Bytes() ([]byte, error) {
-	doc := maps.Clone(r.extra)
-	if doc == nil {
-		doc = map[string]json.RawMessage{}
+	doc := map[string]any{"schema_version": r.schema, "subnet": r.subnet, "leases": r.leases}
+	for name, value := range r.extra {
+		doc[name] = value
 	}
-	for name, value := range map[string]any{"schema_version": r.schema, "subnet": r.subnet, "leases": r.leases} {
-		raw, err := json.Marshal(value)
-		if err != nil {
-			return nil, err
-		}
-		doc[name] = raw
-	}
-	data, err := json.MarshalIndent(doc, "", "  ")
-	return append(bytes.TrimSpace(data), '\n'), err
+	data, err := json.Marshal(doc, json.Deterministic(true), jsontext.WithIndent("  "))
+	return append(data, '\n'), err
 }
 
 // Lease returns the address of the tenant. One that has none gets the lowest
@@ -189,14 +180,10 @@ func (r *Registry) Lease(id string) (addr netip.Addr, changed bool, err error) {
 	if addr, ok := r.leases[id]; ok {
 		return addr, false, nil
 	}
-	taken := make(map[netip.Addr]bool, len(r.leases))
-	for _, a := range r.leases {
-		taken[a] = true
-	}
 	addr = offset(r.subnet, first(r.subnet))
 	for range Size(r.subnet) {
-		if !taken[addr] {
-			r.leases[id] = addr
+		if _, taken := r.holders[addr]; !taken {
+			r.leases[id], r.holders[addr] = addr, id
 			return addr, true, nil
 		}
 		addr = addr.Next()
@@ -207,26 +194,20 @@ func (r *Registry) Lease(id string) (addr netip.Addr, changed bool, err error) {
 // Release gives the tenant's address back. Call it when nothing on the host
 // knows the address any more, since the next tenant may get it.
 func (r *Registry) Release(id string) (changed bool) {
-	_, changed = r.leases[id]
+	addr, changed := r.leases[id]
 	delete(r.leases, id)
+	delete(r.holders, addr)
 	return changed
+}
+
+// Lookup returns the tenant's address, if it has one.
+func (r *Registry) Lookup(id string) (addr netip.Addr, leased bool) {
+	addr, leased = r.leases[id]
+	return addr, leased
 }
 
 // Leases returns a copy of all leases.
 func (r *Registry) Leases() map[string]netip.Addr { return maps.Clone(r.leases) }
-
-// Clash returns the tenant other than id for which derive yields what it
-// yields for id. MACs and TAP names are derived from ids by hashing; two
-// tenants with the same one must not exist together.
-func (r *Registry) Clash(id string, derive func(id string) string) (other string, found bool) {
-	want := derive(id)
-	for _, other := range slices.Sorted(maps.Keys(r.leases)) {
-		if other != id && derive(other) == want {
-			return other, true
-		}
-	}
-	return "", false
-}
 
 // Size is how many tenants the subnet has room for.
 func Size(subnet netip.Prefix) int { return 1<<(32-subnet.Bits()) - first(subnet) - 1 }

@@ -102,6 +102,7 @@ func TestDamagedRegistry(t *testing.T) {
 		"gateway":        `{"schema_version":1,"subnet":"10.50.0.1/24","leases":{"a":"10.50.0.1"}}`,
 		"broadcast":      `{"schema_version":1,"subnet":"10.50.0.1/24","leases":{"a":"10.50.0.255"}}`,
 		"outside":        `{"schema_version":1,"subnet":"10.50.0.1/24","leases":{"a":"10.51.0.10"}}`,
+		"leased twice":   `{"schema_version":1,"subnet":"10.50.0.1/24","leases":{"a":"10.50.0.10","a":"10.50.0.11"}}`,
 		"no address":     `{"schema_version":1,"subnet":"10.50.0.1/24","leases":{"a":""}}`,
 	} {
 		path := filepath.Join(t.TempDir(), "leases.json")
@@ -155,22 +156,6 @@ func TestFieldsOfANewerVersionSurvive(t *testing.T) {
 `
 	if d := cmp.Diff(want, string(data)); d != "" {
 		t.Error(d)
-	}
-}
-
-func TestClash(t *testing.T) {
-	r, err := New(subnet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lease(t, r, "apple")
-	lease(t, r, "pear")
-	first := func(id string) string { return id[:1] }
-	if other, found := r.Clash("avocado", first); !found || other != "apple" {
-		t.Errorf("got %q, %v", other, found)
-	}
-	if _, found := r.Clash("apple", first); found {
-		t.Error("a tenant does not clash with itself")
 	}
 }
 
