@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/auser/mvm/internal/atomicfile"
 )
 
@@ -81,58 +79,7 @@ func TestKillAnywhere(t *testing.T) {
 	for _, act := range []string{"pause", "resume"} {
 		t.Run(act, func(t *testing.T) { k.killPaused(t, act) })
 	}
-}
-
-// killPaused kills mvm at a pause or resume, then the supervisor, before and
-// after it writes down what the VMM did. With mvm alone gone the act is
-// finished by the same command; with the supervisor its guest is gone, too, and
-// the tenant runs and pauses anew.
-func (k *killEnv) killPaused(t *testing.T, act string) {
-	phase := map[string]string{"pause": "paused", "resume": "running"}[act]
-	for _, point := range []string{act + "/asked", "supervisor/asked-" + act, "supervisor/" + act} {
-		t.Run(strings.ReplaceAll(point, "/", "_"), func(t *testing.T) {
-			before := k.files(t)
-			k.mvm(t, create("acme")...)
-			k.link(t)
-			k.writeNote(t)
-			if out, err := k.crash(run(), "MVM_CRASH_AT="+point); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			if act == "resume" {
-				k.mvm(t, "tenant", "pause", "acme")
-			}
-			supervisor, err := unix.PidfdOpen(int(k.state(t)["supervisor_pid"].(float64)), 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer unix.Close(supervisor)
-			if out, err := k.crash([]string{"tenant", act, "acme"}, "MVM_CRASH_AT="+point); err == nil {
-				t.Fatalf("it was not killed:\n%s", out)
-			}
-			if strings.HasPrefix(point, "supervisor/") {
-				if err := waitEnded(supervisor); err != nil {
-					t.Fatal(err)
-				}
-				k.want(t, "failed")
-				k.mvm(t, "tenant", "run", "acme", "--no-wait")
-				k.mvm(t, "tenant", "pause", "acme")
-				k.want(t, "paused")
-			}
-			k.mvm(t, "tenant", act, "acme")
-			k.want(t, phase)
-			k.mvm(t, "audit", "verify", "acme")
-			k.mvm(t, "tenant", "stop", "acme", "--timeout", "0")
-			k.isStopped(t)
-			k.mvm(t, "tenant", "destroy", "acme", "--yes")
-			k.checkRetained(t)
-			k.nothingLeft(t)
-			for path := range k.files(t) {
-				if !before[path] {
-					t.Errorf("left behind: %s", path)
-				}
-			}
-		})
-	}
+	t.Run("grow", k.killGrowing)
 }
 
 type killEnv struct {
