@@ -117,11 +117,11 @@ where the guest has resize2fs, and else at the next start.`,
 			if err != nil {
 				return err
 			}
+			already := ""
 			if len(done.Now) == 0 {
-				fmt.Fprintf(a.Out, "the data volume of tenant %s has %d MiB already\n", args[0], mib)
-				return nil
+				already = " already"
 			}
-			fmt.Fprintf(a.Out, "the data volume of tenant %s has %d MiB\n", args[0], mib)
+			fmt.Fprintf(a.Out, "the data volume of tenant %s has %d MiB%s\n", args[0], mib, already)
 			if done.Note != "" {
 				a.note("%s", done.Note)
 			}

@@ -28,6 +28,17 @@ func (h *Host) growData(ctx context.Context, s Status, mib int) (note string, er
 	return "", volume.Grow(ctx, h.Store.Tenant(s.ID).DataVolume(), mib)
 }
 
+// settleData has the file system of a data volume follow that is as large as
+// the spec says, where the guest could not when it was grown. The note says
+// what is still to come.
+func (h *Host) settleData(ctx context.Context, s Status) (note string, err error) {
+	info, err := volume.Inspect(h.Store.Tenant(s.ID).DataVolume())
+	if err != nil || !info.Lags() {
+		return "", err
+	}
+	return h.growFileSystem(ctx, s)
+}
+
 // growLive grows the disk of a guest that runs, and has the guest grow its file
 // system. Where the guest cannot, the next start does.
 func (h *Host) growLive(ctx context.Context, s Status, mib int) (note string, err error) {
@@ -39,8 +50,14 @@ func (h *Host) growLive(ctx context.Context, s Status, mib int) (note string, er
 		return "", fmt.Errorf("cannot grow the data volume: %w", err)
 	}
 	crash.Point("grow/extended")
-	why := "the guest is paused"
-	if s.Phase == tenant.Running {
+	return h.growFileSystem(ctx, s)
+}
+
+// growFileSystem has a guest that runs grow the file system to the size of its
+// disk. The note says why that is left to the next start.
+func (h *Host) growFileSystem(ctx context.Context, s Status) (note string, err error) {
+	why := fmt.Sprintf("the guest is %s", s.Phase)
+	if s.Running && s.Phase == tenant.Running {
 		if why, err = h.growInGuest(ctx, s.ID); err != nil || why == "" {
 			return "", err
 		}

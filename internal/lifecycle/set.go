@@ -42,7 +42,8 @@ func (h *Host) Set(ctx context.Context, id, dir string, change func(*tenant.Spec
 	}
 	done := effects(status, spec)
 	if len(SpecDiff(status.Spec, spec)) == 0 && status.State.Spec.Egress == spec.Egress {
-		return done, nil
+		done.Note, err = h.settleData(ctx, status)
+		return done, err
 	}
 	err = h.apply(ctx, status, spec, &done.Note)
 	return done, h.record(id, "set", map[string]any{"from": status.Spec, "to": spec}, err)

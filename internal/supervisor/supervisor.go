@@ -32,6 +32,7 @@ import (
 	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/undo"
 	"github.com/auser/mvm/internal/vmm"
+	"github.com/auser/mvm/internal/volume"
 )
 
 // supervisor is one tenant's.
@@ -104,20 +105,7 @@ func (s *supervisor) prepare() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("cannot leave the host's mounts: %w", err)
 	}
-	data, err := os.Stat(s.t.DataVolume())
-	if err != nil {
-		return fmt.Errorf("cannot look at the data volume: %w", err)
-	}
-	// What is started here inherits these limits: the VMM first of all.
-	spec, err := s.store.LoadSpec(s.t.ID)
-	if err != nil {
-		return err
-	}
-	largest := max(uint64(data.Size()), smallestFileLimit)
-	if spec.HugePages { // QEMU's are a file in memory
-		largest = max(largest, uint64(spec.MemMiB)<<20)
-	}
-	if err := vmm.LimitSelf(largest); err != nil {
+	if err := s.limitSelf(); err != nil {
 		return err
 	}
 	// When memory runs out, the kernel should end the guest, not the process
@@ -150,6 +138,23 @@ func LogTime(line []byte) (time.Time, bool) {
 	stamp, _, _ := bytes.Cut(bytes.TrimPrefix(line, []byte("time=")), []byte(" "))
 	t, err := time.Parse(time.RFC3339, string(stamp))
 	return t, err == nil
+}
+
+// limitSelf limits this process and what is started here: the VMM first of all.
+func (s *supervisor) limitSelf() error {
+	spec, err := s.store.LoadSpec(s.t.ID)
+	if err != nil {
+		return err
+	}
+	now, most, err := volume.Sizes(s.t.DataVolume())
+	if err != nil {
+		return err
+	}
+	largest := max(uint64(now), smallestFileLimit)
+	if spec.HugePages { // QEMU's are a file in memory
+		largest = max(largest, uint64(spec.MemMiB)<<20)
+	}
+	return vmm.LimitSelf(largest, uint64(most))
 }
 
 // smallestFileLimit leaves room for what this process itself writes.

@@ -17,7 +17,7 @@ const crashEnv = "MVM_VMM_TEST_CRASH"
 func TestNoCoreDumps(t *testing.T) {
 	if how := os.Getenv(crashEnv); how != "" {
 		if how == "limited" {
-			if err := LimitSelf(1 << 20); err != nil {
+			if err := LimitSelf(1<<20, 0); err != nil {
 				t.Fatal(err)
 			}
 		}

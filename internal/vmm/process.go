@@ -23,8 +23,8 @@ type Launch struct {
 	Args []string
 	Root string // the new root directory; "" keeps the caller's
 
-	UID, GID int
-	KeepRoot bool // stay root: the jailer changes root and user itself
+	UID, GID int  // the VMM's
+	KeepRoot bool // start as root: the jailer changes root and user itself
 
 	Cgroup Cgroup
 
@@ -38,6 +38,8 @@ type Launch struct {
 type Process struct {
 	proc  *os.Process
 	id    proc.ID
+	uid   int // its user, and
+	gid   int // group
 	done  chan struct{}
 	state *os.ProcessState // valid once done is closed
 	ended time.Time
@@ -56,7 +58,7 @@ func (l Launch) Start() (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{done: make(chan struct{}), stdin: std.stdin}
+	p := &Process{uid: l.UID, gid: l.GID, done: make(chan struct{}), stdin: std.stdin}
 	started := make(chan error, 1)
 	go func() {
 		// The thread is not unlocked: it has given up gaining privileges,
@@ -92,10 +94,10 @@ func (l Launch) start(p *Process, files []*os.File) error {
 	}
 	pidfd := -1
 	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, PidFD: &pidfd, Chroot: l.Root}
+	if l.UID == 0 || l.GID == 0 {
+		return errors.New("a VMM never runs as root")
+	}
 	if !l.KeepRoot {
-		if l.UID == 0 || l.GID == 0 {
-			return errors.New("a VMM never runs as root")
-		}
 		attr.Credential = &syscall.Credential{Uid: uint32(l.UID), Gid: uint32(l.GID)}
 	}
 	start := func() (err error) {

@@ -42,6 +42,25 @@ func Inspect(path string) (info Info, err error) {
 	return info, nil
 }
 
+// Lags tells whether the file system has yet to grow to the size of its image.
+func (i Info) Lags() bool { return i.Size-i.FileSystem >= leastGrowth }
+
+// Sizes are how large the data volume at path is, and how large it can become
+// until it has taken all that its disk has to spare now.
+func Sizes(path string) (now, most int64, err error) {
+	f, err := openImage(path)
+	if err != nil {
+		return 0, 0, fmt.Errorf("cannot look at the data volume: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	stat, err := statOf(f)
+	if err != nil {
+		return 0, 0, err
+	}
+	room, err := roomFor(f)
+	return stat.Size, max(stat.Size, stat.Blocks*512+room), err
+}
+
 // Check looks for errors in the whole file system of the data volume at path,
 // which nothing else may use, and changes nothing but to replay the journal.
 // The error wraps ErrDamaged and holds e2fsck's findings where there are

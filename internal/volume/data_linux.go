@@ -130,7 +130,7 @@ func catchUp(ctx context.Context, f *os.File, path string, r *Report) (*os.File,
 		return f, err
 	}
 	s, err := superblockOf(f)
-	if err != nil || stat.Size-s.size() < leastGrowth {
+	if err != nil || !(Info{Size: stat.Size, FileSystem: s.size()}).Lags() {
 		return f, err
 	}
 	if err := grow(ctx, f, path, stat.Size); err != nil {

@@ -212,16 +212,13 @@ func (d *Driver) launch(m vmm.Machine) (vmm.Launch, error) {
 			Root: m.Jail, UID: m.UID, GID: m.GID, Cgroup: m.Cgroup,
 		}, err
 	}
-	if m.UID == 0 || m.GID == 0 {
-		return vmm.Launch{}, errors.New("cannot start Firecracker: a VMM never runs as root")
-	}
 	base := filepath.Clean(filepath.Join(m.Jail, "../../.."))
 	if jail.Root(base, m.ID) != filepath.Clean(m.Jail) {
 		return vmm.Launch{}, fmt.Errorf("cannot start Firecracker: the jailer wants %s, not %s", jail.Root(base, m.ID), m.Jail)
 	}
 	return vmm.Launch{
 		Path: d.Jailer, Args: jailerArgs(m, d.Binary, base),
-		KeepRoot: true, Cgroup: m.Cgroup,
+		UID: m.UID, GID: m.GID, KeepRoot: true, Cgroup: m.Cgroup,
 	}, nil
 }
 

@@ -102,7 +102,7 @@ func enter() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("cannot make the mounts private: %w", err)
 	}
-	return vmm.LimitSelf(grownSize)
+	return vmm.LimitSelf(4*dataSize, grownSize)
 }
 
 // NotRun skips a test that this host cannot run, and makes sure that it is

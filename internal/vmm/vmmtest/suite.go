@@ -134,6 +134,9 @@ func (s *suite) testResize(t *testing.T) {
 	vm := w.boot(t)
 	ctx, cancel := context.WithTimeout(t.Context(), startDeadline)
 	defer cancel()
+	if err := vmm.AllowFile(vm.Process(), grownSize); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Truncate(w.jail.Data, grownSize); err != nil {
 		t.Fatal(err)
 	}
