@@ -31,6 +31,7 @@ type Streams struct {
 // app is what every verb has at hand.
 type app struct {
 	Streams
+	in      *stream  // In, for what is read from it until its end
 	args    []string // the command line, for near misses
 	root    string
 	json    bool
@@ -44,7 +45,7 @@ type app struct {
 
 // Run executes one command line and returns its exit code.
 func Run(ctx context.Context, args []string, streams Streams) int {
-	a := &app{Streams: streams, args: args}
+	a := &app{Streams: streams, args: args, in: &stream{ctx: ctx, in: streams.In}}
 	cmd := a.rootCommand()
 	cmd.SetArgs(args)
 	cmd.SetIn(streams.In)

@@ -75,22 +75,13 @@ func (a *app) confirm(ctx context.Context, what string, yes bool) error {
 		return &usageError{msg: "nobody is there to ask: " + what + "?", hint: "say --yes"}
 	}
 	fmt.Fprintf(a.Err, "%s? [y/N] ", what)
-	answer := make(chan string, 1)
-	go func() {
-		text, err := bufio.NewReader(a.In).ReadString('\n')
-		if err != nil {
-			text = "" // the end of the input says no
-		}
-		answer <- text
-	}()
-	select {
-	case text := <-answer:
-		if word := strings.ToLower(strings.TrimSpace(text)); word != "y" && word != "yes" {
-			return &usageError{msg: "not confirmed, nothing was done"}
-		}
-		return nil
-	case <-ctx.Done(): // the reader ends with the program
+	answer, err := bufio.NewReader(a.in).ReadString('\n')
+	switch word := strings.ToLower(strings.TrimSpace(answer)); {
+	case ctx.Err() != nil:
 		fmt.Fprintln(a.Err)
 		return ctx.Err()
+	case err != nil, word != "y" && word != "yes": // the end of the input says no
+		return &usageError{msg: "not confirmed, nothing was done"}
 	}
+	return nil
 }

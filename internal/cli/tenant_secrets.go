@@ -193,9 +193,9 @@ func (a *app) secretsRm() *cobra.Command {
 const maxInput = 16 << 20
 
 // openInput opens a file that a person has named; - is standard input.
-func (a *app) openInput(path string) (*os.File, error) {
+func (a *app) openInput(path string) (io.ReadCloser, error) {
 	if path == "-" {
-		return a.In, nil
+		return io.NopCloser(a.in), nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -205,14 +205,12 @@ func (a *app) openInput(path string) (*os.File, error) {
 }
 
 func (a *app) readInput(path string) (data []byte, err error) {
-	f, err := a.openInput(path)
+	in, err := a.openInput(path)
 	if err != nil {
 		return nil, err
 	}
-	if f != a.In {
-		defer f.Close()
-	}
-	data, err = io.ReadAll(io.LimitReader(f, maxInput+1))
+	defer in.Close()
+	data, err = io.ReadAll(io.LimitReader(in, maxInput+1))
 	if err == nil && len(data) > maxInput {
 		err = errors.New("it is larger than 16 MiB")
 	}

@@ -161,7 +161,7 @@ func (a *app) volumeExport() *cobra.Command {
 			if f, ok := a.Out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 				return &usageError{msg: "a volume is nothing for a terminal", hint: "name a file with --to, or pipe it"}
 			}
-			return h.ExportVolume(ctx, args[0], a.Out)
+			return h.ExportVolume(ctx, args[0], &stream{ctx: ctx, out: a.Out})
 		}),
 	}
 	cmd.Flags().StringVar(&to, "to", "-", "the file; - is standard output")
@@ -185,9 +185,7 @@ func (a *app) volumeImport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if in != a.In {
-				defer in.Close()
-			}
+			defer in.Close()
 			said, err := h.ImportVolume(ctx, args[0], in)
 			if said != "" {
 				a.note("%s", said)

@@ -183,6 +183,9 @@ func decode(ctx context.Context, f *os.File, r io.Reader, limit int64) error {
 		if err == io.EOF {
 			return f.Truncate(off)
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			return fmt.Errorf("the stream is damaged or no zstd stream: %w", err)
 		}
