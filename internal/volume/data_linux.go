@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/auser/mvm/internal/run"
 )
 
@@ -39,13 +41,10 @@ func createData(ctx context.Context, path string, size int64, uid, gid int) (cre
 		return false, err
 	}
 	defer d.discard(&err)
-	if err := d.Truncate(size); err != nil {
-		return false, err
-	}
-	if _, _, err := (tool{name: "mke2fs", args: dataArgs(), image: d.File}).run(ctx); err != nil {
-		return false, err
-	}
 	if err := d.Chown(uid, gid); err != nil {
+		return false, err
+	}
+	if err := d.format(ctx, size); err != nil {
 		return false, err
 	}
 	if err := d.commitNew(); err != nil {
@@ -55,6 +54,24 @@ func createData(ctx context.Context, path string, size int64, uid, gid int) (cre
 		return false, err
 	}
 	return true, nil
+}
+
+// format makes the empty file system of a data volume. It is made in memory,
+// where the syncs of mke2fs cost nothing, and written at once.
+func (d *draft) format(ctx context.Context, size int64) (err error) {
+	fd, err := unix.MemfdCreate("data.ext4", unix.MFD_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("memfd_create", err)
+	}
+	image := os.NewFile(uintptr(fd), "data.ext4")
+	defer func() { err = errors.Join(err, image.Close()) }()
+	if err := image.Truncate(size); err != nil {
+		return err
+	}
+	if _, _, err := (tool{name: "mke2fs", args: dataArgs(), image: image}).run(ctx); err != nil {
+		return err
+	}
+	return copySparse(ctx, d.File, image)
 }
 
 // dataFeatures are those of ext4 as e2fsprogs makes it by default, without the
