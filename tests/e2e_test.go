@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"testing"
 
+	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
@@ -211,6 +212,7 @@ func (e *env) setup(s *testscript.Env) error {
 }
 
 var commands = map[string]func(*testscript.TestScript, bool, []string){
+	"ageid":   cmdAgeID,
 	"exits":   cmdExits,
 	"absent":  cmdAbsent,
 	"hidden":  cmdHidden,
@@ -340,23 +342,38 @@ func cmdTraced(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// killvmm ID kills the tenant's VMM by its pid, as a person would.
-func cmdKillVMM(ts *testscript.TestScript, neg bool, args []string) {
+// ageid FILE makes an age identity, as age-keygen does.
+func cmdAgeID(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: killvmm <id>")
+		ts.Fatalf("usage: ageid <file>")
 	}
-	ts.Check(killAndWait(pids(ts, ts.Getenv("MVM_ROOT"), args[0]).VMM))
+	identity, err := age.GenerateX25519Identity()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(identity.String()+"\n"), 0o600))
+}
+
+// killvmm ID [SEGV] kills the tenant's VMM by its pid, as a person would, or as
+// a fault of its own would.
+func cmdKillVMM(ts *testscript.TestScript, neg bool, args []string) {
+	signal := unix.SIGKILL
+	if len(args) == 2 && args[1] == "SEGV" {
+		args, signal = args[:1], unix.SIGSEGV
+	}
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: killvmm <id> [SEGV]")
+	}
+	ts.Check(killAndWait(pids(ts, ts.Getenv("MVM_ROOT"), args[0]).VMM, signal))
 }
 
 // killAndWait ends a process and returns when it has ended: the kernel takes
 // its time over one with much memory.
-func killAndWait(pid int) error {
+func killAndWait(pid int, signal syscall.Signal) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil {
+	if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil {
 		return err
 	}
 	return waitEnded(fd)
@@ -390,7 +407,7 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("there is no %s", args[1])
 	}
 	if args[0] == "KILL" {
-		ts.Check(killAndWait(pid))
+		ts.Check(killAndWait(pid, unix.SIGKILL))
 		return
 	}
 	ts.Check(syscall.Kill(pid, signals[args[0]]))

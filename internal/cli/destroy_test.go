@@ -165,7 +165,7 @@ func TestInterruptedQuestion(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() {
-		a := &app{Streams: Streams{In: slave, Out: io.Discard, Err: errOut}}
+		a := &app{Streams: Streams{In: slave, Out: io.Discard, Err: errOut}, in: &stream{ctx: ctx, in: slave}}
 		ended <- a.confirm(ctx, "Destroy everything", false)
 	}()
 	if _, err := asked.Read(make([]byte, 100)); err != nil {

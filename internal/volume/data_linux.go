@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -221,14 +222,28 @@ const (
 // fsck runs e2fsck on a locked image and returns what it said. The error wraps
 // ErrDamaged where it left errors in the file system.
 func fsck(ctx context.Context, f *os.File, options ...string) (string, error) {
-	out, _, err := tool{name: "e2fsck", args: append(options, imageArg), image: f, asOwner: true}.run(ctx)
+	out, said, err := tool{name: "e2fsck", args: append(options, imageArg), image: f, asOwner: true}.run(ctx)
 	switch code := run.ExitCode(err); {
 	case err == nil, code > 0 && code&^fsckRepaired == 0 && !slices.Contains(options, "-n"):
 		return out, nil
+	case code > 0 && strings.Contains(out+said, "Error writing block"):
+		return out, refusal(f)
 	case code > 0 && code&fsckErrors != 0:
 		return out, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return out, err
+}
+
+// refusal is why the disk of f did not take what was written to f.
+func refusal(f *os.File) error {
+	var s unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
+		return &fs.PathError{Op: "statfs", Path: f.Name(), Err: err}
+	}
+	if int64(s.Bavail)*s.Bsize < mib {
+		return fmt.Errorf("cannot replay its journal or repair it, with its disk full: %w", unix.ENOSPC)
+	}
+	return fmt.Errorf("cannot replay its journal or repair it: %w", unix.EIO)
 }
 
 // Grow makes the data volume at path sizeMiB large. A volume does not shrink:
