@@ -16,11 +16,12 @@ import (
 // followed are the pages whose blocks of shell are all run, and notRun the
 // first lines of those blocks that cannot be: each is so marked in the text.
 var (
-	followed = []string{"README.md", "docs/tutorial.md"}
+	followed = []string{"README.md", "docs/tutorial.md", "docs/howto/own-flake.md", "docs/howto/air-gapped.md", "docs/howto/ci.md"}
 	notRun   = []string{
 		"make demo    # the whole life of one tenant, with real parts",
 		"mvm bootstrap                # installs what is missing, decides the tier",
 		"make prepare                 # builds bin/mvm, fetches what guests are made of",
+		"mvm setup",
 	}
 )
 
@@ -35,7 +36,8 @@ type block struct {
 	skip   bool
 }
 
-var fenced = regexp.MustCompile("(?ms)^```(sh|output)\n(.*?)^```$")
+// fenced is also one that belongs to the step of a list.
+var fenced = regexp.MustCompile("(?ms)^([ ]*)```(sh|output)\n(.*?)^[ ]*```$")
 
 func blocks(t *testing.T, page string) []block {
 	t.Helper()
@@ -47,7 +49,8 @@ func blocks(t *testing.T, page string) []block {
 	var list []block
 	last := 0
 	for _, at := range fenced.FindAllStringSubmatchIndex(text, -1) {
-		kind, body, before := text[at[2]:at[3]], text[at[4]:at[5]], text[last:at[0]]
+		indent, kind, body, before := text[at[2]:at[3]], text[at[4]:at[5]], text[at[6]:at[7]], text[last:at[0]]
+		body = strings.ReplaceAll("\n"+body, "\n"+indent, "\n")[1:]
 		last = at[1]
 		if kind == "output" {
 			if len(list) == 0 || strings.TrimSpace(before) != "" {
@@ -63,8 +66,8 @@ func blocks(t *testing.T, page string) []block {
 	return list
 }
 
-// TestDocs follows README and tutorial from the first command to the last, each
-// page in one shell, with real guests.
+// TestDocs follows README, tutorial and how-tos from the first command to the
+// last, each page in one shell, with real guests.
 func TestDocs(t *testing.T) {
 	var skipped []string
 	for _, page := range followed {
@@ -82,9 +85,25 @@ func TestDocs(t *testing.T) {
 	for _, page := range followed {
 		t.Run(filepath.Base(page), func(t *testing.T) {
 			t.Cleanup(func() { e.nothingLeft(t) })
+			e.keepSettings(t) // a page may have its own
 			e.followPage(t, blocks(t, page))
 		})
 	}
+}
+
+// keepSettings puts config.toml back when the test ends.
+func (e *env) keepSettings(t *testing.T) {
+	t.Helper()
+	config := filepath.Join(e.root, "config.toml")
+	settings, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(config, settings, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // followPage runs a page's blocks in a folder like a clone of the repository.
@@ -97,7 +116,10 @@ func (e *env) followPage(t *testing.T, list []block) {
 	if err := os.Symlink(e.cache, filepath.Join(dir, ".cache")); err != nil {
 		t.Fatal(err)
 	}
-	// What build-local would fetch.
+	// What builder fetch would make, and what build-local would.
+	if err := os.Symlink(e.cache, filepath.Join(dir, "carry")); err != nil {
+		t.Fatal(err)
+	}
 	builder := filepath.Join(e.root, "builder")
 	if out, err := exec.Command("cp", "-a", "-T", filepath.Join(e.cache, "builder"), builder).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
