@@ -28,12 +28,12 @@ type killCase struct {
 
 var killCases = []killCase{
 	{"create", nil, create("acme"), nil, (*killEnv).isCreated},
-	{"run", [][]string{create("acme"), {"link"}}, run(), nil, (*killEnv).isRunning},
-	{"teardown", [][]string{create("acme"), {"link"}}, run(), []string{"tenant", "stop", "acme"}, (*killEnv).isDown},
+	{"run", [][]string{createWithVolumes(), {"link"}}, run(), nil, (*killEnv).isRunning},
+	{"teardown", [][]string{createWithVolumes(), {"link"}}, run(), []string{"tenant", "stop", "acme"}, (*killEnv).isDown},
 	{"stop", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "stop", "acme", "--timeout", "0"}, nil, (*killEnv).isStopped},
 	{"set", [][]string{create("acme"), {"link"}}, []string{"tenant", "set", "acme", "--cpus", "2", "--data-size", "48", "--egress", "none"}, nil, (*killEnv).isSet},
 	{"set-egress-running", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "set", "acme", "--egress", "none"}, nil, (*killEnv).isRunning},
-	{"destroy", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "destroy", "acme", "--yes"}, nil, (*killEnv).isGone},
+	{"destroy", [][]string{createWithVolumes(), {"link"}, run()}, []string{"tenant", "destroy", "acme", "--yes"}, nil, (*killEnv).isGone},
 	{"reconcile", [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", "always"}, run(), {"kill-supervisor"}}, []string{"reconcile"}, nil, (*killEnv).isRunning},
 }
 
@@ -43,6 +43,12 @@ func create(id string) []string {
 		mem = "256"
 	}
 	return []string{"tenant", "create", id, "--flake", "../nix/debian", "--profile", "minimal", "--data-size", "32", "--mem", mem}
+}
+
+// createWithVolumes is create with a volume that is kept beside the data, and a
+// copy of a folder.
+func createWithVolumes() []string {
+	return append(create("acme"), "--volume", "16M:/work", "--volume", "testdata:/src")
 }
 
 // run starts acme; a real guest is waited for, so that it has its volumes

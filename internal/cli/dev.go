@@ -23,19 +23,19 @@ func (a *app) devVM() (*devvm.VM, error) {
 }
 
 // devFlags are what dev and start say about the microVM.
-func devFlags(cmd *cobra.Command, w *devvm.Wish, volume *string) {
+func devFlags(cmd *cobra.Command, w *devvm.Wish, volumes *[]string) {
 	f := cmd.Flags()
 	f.StringVar(&w.Flake, "flake", "", "where the guest is defined (default: the flake in the working directory)")
 	f.StringVar(&w.Profile, "profile", "", "which guest of the flake (default: baseline)")
 	f.IntVar(&w.VCPUs, "cpus", 0, "virtual CPUs (default: 1)")
 	f.IntVar(&w.MemMiB, "mem", 0, "memory in MiB (default: 512)")
-	f.StringVar(volume, "volume", "", "size of the data volume, as 20G:/data (default: 2G:/data)")
+	volumeFlag(cmd, volumes)
 }
 
 func (a *app) devCommand() *cobra.Command {
 	var (
-		wish   devvm.Wish
-		volume string
+		wish    devvm.Wish
+		volumes []string
 	)
 	cmd := &cobra.Command{
 		Use:   "dev [-- command…]",
@@ -49,7 +49,7 @@ is no tenant, and neither reaches the other.`,
 		Example: "  mvm dev\n  mvm dev --flake ./nix --profile python\n  mvm dev -- uname -a",
 		Args:    onlyAfterDash,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			vm, err := a.startDev(cmd.Context(), wish, volume)
+			vm, err := a.startDev(cmd.Context(), wish, volumes)
 			if err != nil {
 				return err
 			}
@@ -59,14 +59,14 @@ is no tenant, and neither reaches the other.`,
 			return a.devShell(cmd.Context(), vm, args)
 		},
 	}
-	devFlags(cmd, &wish, &volume)
+	devFlags(cmd, &wish, &volumes)
 	return cmd
 }
 
 func (a *app) startCommand() *cobra.Command {
 	var (
-		wish   devvm.Wish
-		volume string
+		wish    devvm.Wish
+		volumes []string
 	)
 	cmd := &cobra.Command{
 		Use:   "start",
@@ -75,21 +75,26 @@ func (a *app) startCommand() *cobra.Command {
 
 A host that was never set up is bootstrapped and set up first; only the software
 tier has to be asked for.`,
-		Example: "  mvm start --profile minimal --cpus 2 --mem 1024",
-		Args:    exactArgs(0, "no arguments"),
+		Example: `  mvm start --profile minimal --cpus 2 --mem 1024
+  mvm start -v 20G:/work -v ./src:/src`,
+		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			vm, err := a.startDev(cmd.Context(), wish, volume)
+			vm, err := a.startDev(cmd.Context(), wish, volumes)
 			if err != nil || !term.IsTerminal(int(a.In.Fd())) {
 				return err
 			}
 			return a.devShell(cmd.Context(), vm, nil)
 		},
 	}
-	devFlags(cmd, &wish, &volume)
+	devFlags(cmd, &wish, &volumes)
 	return cmd
 }
 
-func (a *app) startDev(ctx context.Context, wish devvm.Wish, volume string) (*devvm.VM, error) {
+func (a *app) startDev(ctx context.Context, wish devvm.Wish, volumes []string) (*devvm.VM, error) {
+	var err error
+	if wish.Volumes, err = parseVolumes(volumes); err != nil {
+		return nil, err
+	}
 	h, err := a.preparedHost(ctx)
 	if err != nil {
 		return nil, err
@@ -100,11 +105,6 @@ func (a *app) startDev(ctx context.Context, wish devvm.Wish, volume string) (*de
 	}
 	if wish.Dir, err = os.Getwd(); err != nil {
 		return nil, err
-	}
-	if volume != "" {
-		if wish.DataMiB, err = devvm.ParseVolume(volume); err != nil {
-			return nil, err
-		}
 	}
 	progress, stop := a.followBuild("building the dev microVM")
 	done, err := vm.Start(ctx, wish, devvm.Events{Build: progress, Run: func(p supervisor.Progress) {

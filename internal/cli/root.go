@@ -116,7 +116,7 @@ ssh and exec hand on the code of the remote command.`,
 	flags.StringVar(&a.root, "root", defaultRoot, "state directory (MVM_ROOT)")
 	flags.Lookup("root").DefValue = store.DefaultRoot // the help is the same everywhere
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
-	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more of what is being done")
+	flags.BoolVar(&a.verbose, "verbose", false, "say more of what is being done")
 	flags.BoolVar(&a.noColor, "no-color", false, "print no colours (NO_COLOR)")
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.DisableDefaultCmd = true   // completion.go has its own

@@ -17,6 +17,8 @@ func (a *app) tenantCreate() *cobra.Command {
 	var (
 		spec tenant.Spec
 		opts lifecycle.CreateOptions
+
+		volumes []string
 	)
 	cmd := &cobra.Command{
 		Use:   "create <id>",
@@ -29,6 +31,11 @@ func (a *app) tenantCreate() *cobra.Command {
 			if opts.Dir, err = os.Getwd(); err != nil {
 				return err
 			}
+			changes, err := parseVolumes(volumes)
+			if err != nil {
+				return err
+			}
+			spec.ChangeVolumes(changes)
 			done, err := h.Create(ctx, spec, opts)
 			if err != nil {
 				return err
@@ -51,6 +58,7 @@ func (a *app) tenantCreate() *cobra.Command {
 		}),
 	}
 	specFlags(cmd, &spec)
+	volumeFlag(cmd, &volumes)
 	cmd.Flags().BoolVar(&opts.AdoptVolumes, "adopt-volumes", false, "take the data volume that destroying an earlier tenant of this id kept")
 	waitFlag(cmd)
 	return cmd

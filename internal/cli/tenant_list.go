@@ -88,7 +88,7 @@ func tenantTable(list []lifecycle.Listed, now time.Time) *table {
 			uptime = span(time.Duration(s.UptimeSeconds * float64(time.Second)))
 		}
 		if s.Spec.DataMiB > 0 {
-			disk = byteSize(s.DiskBytes) + " of " + byteSize(int64(s.Spec.DataMiB)<<20)
+			disk = byteSize(s.DiskBytes) + " of " + byteSize(s.Spec.DiskBytes())
 		}
 		t.row(s.ID, string(s.Phase), s.Spec.Profile, dash(s.State.Tier), strconv.Itoa(s.Spec.VCPUs), strconv.Itoa(s.Spec.MemMiB)+" MiB",
 			dash(s.State.Net.IP), disk, uptime, strconv.Itoa(s.State.Restarts), ago(now, s.Since), reason)

@@ -16,6 +16,8 @@ func (a *app) tenantSet() *cobra.Command {
 	var (
 		to    tenant.Spec
 		given func(flag string) bool
+
+		volumes []string
 	)
 	cmd := &cobra.Command{
 		Use:   "set <id>",
@@ -25,6 +27,10 @@ func (a *app) tenantSet() *cobra.Command {
 		Args: exactArgs(1, "one tenant id"),
 		RunE: a.onTenant("change", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			dir, err := os.Getwd()
+			if err != nil {
+				return err
+			}
+			changes, err := parseVolumes(volumes)
 			if err != nil {
 				return err
 			}
@@ -52,6 +58,7 @@ func (a *app) tenantSet() *cobra.Command {
 						assign()
 					}
 				}
+				s.ChangeVolumes(changes)
 			})
 			if err != nil {
 				return err
@@ -74,6 +81,7 @@ func (a *app) tenantSet() *cobra.Command {
 		}),
 	}
 	specFlags(cmd, &to)
+	volumeFlag(cmd, &volumes)
 	given = cmd.Flags().Changed
 	waitFlag(cmd)
 	return cmd
@@ -90,6 +98,25 @@ func specFlags(cmd *cobra.Command, spec *tenant.Spec) {
 	f.StringVar(&spec.Egress, "egress", "open", "what the guest may reach: open, none or allow:<cidr>[:<tcp|udp>/<port>],…")
 	f.StringVar(&spec.Restart, "restart", "no", "when to start it again: no, on-failure[:n], always or unless-stopped")
 	machineFlags(cmd, &spec.Machine)
+}
+
+// volumeFlag adds the flag that names volumes, one each time.
+func volumeFlag(cmd *cobra.Command, volumes *[]string) {
+	cmd.Flags().StringArrayVarP(volumes, "volume", "v", nil, `a volume beside the data, which may be repeated: <size>:<mount> is kept from run to run, as 20G:/work;
+<folder>:<mount> is a copy of a folder of the host, made at each start, from which nothing comes back;
+none:<mount> takes one away; <size>:/data is the data volume's size`)
+}
+
+func parseVolumes(given []string) ([]tenant.Volume, error) {
+	changes := make([]tenant.Volume, 0, len(given))
+	for _, text := range given {
+		v, err := tenant.ParseVolume(text)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, v)
+	}
+	return changes, nil
 }
 
 // machineFlags adds the flags of what a spec may say of its machine.

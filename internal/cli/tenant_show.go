@@ -61,6 +61,9 @@ func (a *app) printTenant(s shown) error {
 	row("flake", "%s", s.Spec.FlakeRef)
 	row("profile", "%s", s.Spec.Profile)
 	row("resources", "%d vCPU, %d MiB memory, %d MiB data", s.Spec.VCPUs, s.Spec.MemMiB, s.Spec.DataMiB)
+	for _, v := range s.Spec.Volumes {
+		row("volume", "%s", v)
+	}
 	row("egress", "%s", s.Spec.Egress)
 	row("restart", "%s", s.Spec.Restart)
 	row("network", "%s (%s) on %s, %s", s.State.Net.IP, s.State.Net.MAC, s.State.Net.TAP, s.State.Net.Bridge)

@@ -12,8 +12,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/auser/mvm/internal/atomicfile"
@@ -96,12 +94,16 @@ func Open(main *lifecycle.Host, say func(format string, args ...any)) (*VM, erro
 // Wish is what a person said about the microVM. What is not said stays as it
 // is, or is the default of the first start.
 type Wish struct {
-	Flake   string // taken from Dir where it is relative
+	Flake   string // it and the folders are taken from Dir where they are relative
 	Dir     string
 	Profile string
 	VCPUs   int
 	MemMiB  int
-	DataMiB int
+	Volumes []tenant.Volume // see tenant.Spec.ChangeVolumes
+}
+
+func (w Wish) empty() bool {
+	return w.Flake == "" && w.Profile == "" && w.VCPUs == 0 && w.MemMiB == 0 && len(w.Volumes) == 0
 }
 
 func (w Wish) apply(s *tenant.Spec) {
@@ -109,7 +111,7 @@ func (w Wish) apply(s *tenant.Spec) {
 	set(&s.Profile, w.Profile)
 	set(&s.VCPUs, w.VCPUs)
 	set(&s.MemMiB, w.MemMiB)
-	set(&s.DataMiB, w.DataMiB)
+	s.ChangeVolumes(w.Volumes)
 }
 
 func set[T comparable](to *T, value T) {
@@ -117,25 +119,6 @@ func set[T comparable](to *T, value T) {
 	if value != zero {
 		*to = value
 	}
-}
-
-// ParseVolume reads --volume SIZE:/data, the size as 512M or 20G.
-func ParseVolume(s string) (mib int, err error) {
-	what, at, ok := strings.Cut(s, ":")
-	number, unit := what, 0
-	if n, isG := strings.CutSuffix(what, "G"); isG {
-		number, unit = n, 1024
-	} else if n, isM := strings.CutSuffix(what, "M"); isM {
-		number, unit = n, 1
-	}
-	n, atoiErr := strconv.Atoi(number)
-	switch {
-	case !ok || at != "/data":
-		return 0, &tenant.InputError{Msg: fmt.Sprintf("volume %q is not mounted at /data", s), Hint: "the guest has one data volume: --volume 20G:/data"}
-	case atoiErr != nil || unit == 0 || n <= 0 || n > tenant.MaxDataMiB:
-		return 0, &tenant.InputError{Msg: fmt.Sprintf("%q is no size such as 512M or 20G", what), Hint: "a folder of the host cannot be mounted into a microVM: copy it over mvm ssh, as with tar"}
-	}
-	return n * unit, nil
 }
 
 // Events are what a start tells on its way.
@@ -219,7 +202,7 @@ func (v *VM) run(ctx context.Context, e Events) (Started, error) {
 // ensure makes the microVM, or changes what is asked to be another.
 func (v *VM) ensure(ctx context.Context, w Wish) error {
 	if v.host.Store.Exists(ID) {
-		if w == (Wish{Dir: w.Dir}) {
+		if w.empty() {
 			return nil
 		}
 		changed, err := v.host.Set(ctx, ID, w.Dir, w.apply)

@@ -12,20 +12,6 @@ import (
 	"github.com/auser/mvm/internal/tenant"
 )
 
-func TestParseVolume(t *testing.T) {
-	for s, want := range map[string]int{"512M:/data": 512, "20G:/data": 20480} {
-		if got, err := ParseVolume(s); err != nil || got != want {
-			t.Errorf("%s: %d, %v", s, got, err)
-		}
-	}
-	for _, s := range []string{"", "20G", "20G:/srv", "20:/data", "-1G:/data", "0M:/data", "/home/ann:/data", "99999999999G:/data"} {
-		var input *tenant.InputError
-		if got, err := ParseVolume(s); !errors.As(err, &input) {
-			t.Errorf("%q became %d, %v", s, got, err)
-		}
-	}
-}
-
 // It shares what the host is set up with, and nothing that two may not share.
 func TestItIsApart(t *testing.T) {
 	root := t.TempDir()
@@ -76,8 +62,13 @@ func TestItIsApart(t *testing.T) {
 
 func TestWishesKeepWhatIsNotSaid(t *testing.T) {
 	s := tenant.Spec{FlakeRef: "/a", Profile: "minimal", VCPUs: 2, MemMiB: 1024, DataMiB: 64}
+	s.Volumes = tenant.Volumes{{Mount: "/work", SizeMiB: 64}}
 	Wish{MemMiB: 2048}.apply(&s)
-	if s.MemMiB != 2048 || s.VCPUs != 2 || s.Profile != "minimal" || s.FlakeRef != "/a" || s.DataMiB != 64 {
+	if s.MemMiB != 2048 || s.VCPUs != 2 || s.Profile != "minimal" || s.FlakeRef != "/a" || s.DataMiB != 64 || len(s.Volumes) != 1 {
+		t.Errorf("%+v", s)
+	}
+	Wish{Volumes: []tenant.Volume{{Mount: "/src", Folder: "src"}, {Mount: "/data", SizeMiB: 128}}}.apply(&s)
+	if s.Volumes.String() != "64M:/work src:/src" || s.DataMiB != 128 {
 		t.Errorf("%+v", s)
 	}
 }

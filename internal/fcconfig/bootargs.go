@@ -2,6 +2,7 @@ package fcconfig
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"regexp"
@@ -33,8 +34,9 @@ var (
 	extraValue       = regexp.MustCompile(`^[A-Za-z0-9_.,:/@+-]{0,256}$`)
 )
 
-// words renders the words in a fixed order.
-func (b BootWords) words() ([]string, error) {
+// words renders the words in a fixed order. The volumes' say where the guest is
+// to mount which device.
+func (b BootWords) words(volumes []Volume) ([]string, error) {
 	switch {
 	case !b.IP.Is4() || !b.Gateway.Is4():
 		return nil, fmt.Errorf("the guest's address %s and gateway %s must be IPv4", b.IP, b.Gateway)
@@ -56,7 +58,14 @@ func (b BootWords) words() ([]string, error) {
 		ip += ":" + server.String()
 	}
 	words := []string{ip, "systemd.hostname=" + b.Hostname, "systemd.machine_id=" + b.MachineID}
-	for key, value := range b.Extra {
+	extra := maps.Clone(b.Extra)
+	if extra == nil {
+		extra = map[string]string{}
+	}
+	for i, v := range volumes {
+		extra["volume."+VolumeDevice(i)] = v.Mount
+	}
+	for key, value := range extra {
 		if !extraKey.MatchString(key) || !extraValue.MatchString(value) {
 			return nil, fmt.Errorf("mvm.%s=%s does not fit a kernel command line", clip(key), clip(value))
 		}

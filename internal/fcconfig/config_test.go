@@ -47,6 +47,10 @@ var golden = []struct {
 		rt.HugePages, rt.VCPUs, rt.MemMiB, rt.CPUTemplate = true, MaxVCPUs, 1<<20, "None"
 		rt.Balloon = &Balloon{AmountMiB: 128, DeflateOnOOM: true, StatsPollingIntervalS: 5}
 	}},
+	{"volumes", "skeleton", func(rt *Runtime) {
+		rt.Volumes = []Volume{{"/vdd.ext4", "/work", false}, {"/vde.ext4", "/srv/web", true}}
+		rt.DiskLimit = &RateLimiter{Ops: &TokenBucket{Size: 500, RefillTime: 1000}}
+	}},
 	{"newer", "newer", nil},
 }
 
@@ -254,6 +258,8 @@ func TestRefusedInTheEnd(t *testing.T) {
 		"vcpus":                        {`{}`, func(rt *Runtime) { rt.VCPUs = 33 }, "machine-config.vcpu_count"},
 		"memory":                       {`{}`, func(rt *Runtime) { rt.MemMiB = 0 }, "0 MiB"},
 		"odd huge pages":               {`{}`, func(rt *Runtime) { rt.HugePages, rt.MemMiB = true, 513 }, "machine-config.mem_size_mib"},
+		"volume out of the jail":       {`{}`, func(rt *Runtime) { rt.Volumes = []Volume{{Path: "../v", Mount: "/work"}} }, "../v"},
+		"mount that is two words":      {`{}`, func(rt *Runtime) { rt.Volumes = []Volume{{Path: "/v", Mount: "/work ip=1"}} }, "/work ip=1"},
 		"path out of the jail":         {`{}`, func(rt *Runtime) { rt.Data = "/../data" }, "/../data"},
 		"relative path":                {`{}`, func(rt *Runtime) { rt.Kernel = "kernel" }, "kernel"},
 		"TAP's name":                   {`{}`, func(rt *Runtime) { rt.TAP = "much-too-long-tap" }, "network-interfaces[0].host_dev_name"},

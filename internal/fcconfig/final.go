@@ -16,6 +16,7 @@ type Runtime struct {
 	Rootfs  string
 	Data    string
 	Secrets string
+	Volumes []Volume // further disks
 	Boot    BootWords
 
 	VCPUs       int
@@ -32,13 +33,24 @@ type Runtime struct {
 	TxLimit   *RateLimiter
 }
 
+// Volume is a disk beside the data that the guest mounts and may write to.
+type Volume struct {
+	Path    string // inside the jail
+	Mount   string // in the guest
+	Scratch bool   // nothing of it is kept: what the guest syncs need not be on the disk
+}
+
+// VolumeDevice names the i-th volume in the guest, where rootfs, data and secrets
+// are vda, vdb and vdc. It is the id of its drive, too.
+func VolumeDevice(i int) string { return "vd" + string(rune('d'+i)) }
+
 // Final merges what one run says into the base configuration: objects key by
 // key, drives and interfaces by their id, the run's value winning.
 func Final(base Base, rt Runtime) (Config, error) {
 	if err := rt.check(); err != nil {
 		return Config{}, err
 	}
-	words, err := rt.Boot.words()
+	words, err := rt.Boot.words(rt.Volumes)
 	if err != nil {
 		return Config{}, err
 	}
@@ -68,6 +80,9 @@ func (rt Runtime) rootDevice() bool { return rt.Initrd == "" }
 
 func (rt Runtime) check() error {
 	paths := []string{rt.Kernel, rt.Rootfs, rt.Data, rt.Secrets}
+	for _, v := range rt.Volumes {
+		paths = append(paths, v.Path)
+	}
 	if rt.Initrd != "" {
 		paths = append(paths, rt.Initrd)
 	}
@@ -117,12 +132,8 @@ func (rt Runtime) document(bootArgs string) map[string]any {
 	addLimiter(nic, "rx_rate_limiter", rt.RxLimit)
 	addLimiter(nic, "tx_rate_limiter", rt.TxLimit)
 	doc := map[string]any{
-		"boot-source": boot,
-		"drives": []any{
-			rt.drive(DriveRootfs, rt.Rootfs),
-			rt.drive(DriveData, rt.Data),
-			rt.drive(DriveSecrets, rt.Secrets),
-		},
+		"boot-source":        boot,
+		"drives":             rt.drives(),
 		"machine-config":     machine,
 		"network-interfaces": []any{nic},
 		"entropy":            map[string]any{},
@@ -139,14 +150,27 @@ func (rt Runtime) document(bootArgs string) map[string]any {
 	return doc
 }
 
-func (rt Runtime) drive(id, file string) map[string]any {
+// drives are the disks in the order in which the guest sees them.
+func (rt Runtime) drives() []any {
+	all := []any{
+		rt.drive(DriveRootfs, rt.Rootfs, true, false),
+		rt.drive(DriveData, rt.Data, false, true),
+		rt.drive(DriveSecrets, rt.Secrets, true, false),
+	}
+	for i, v := range rt.Volumes {
+		all = append(all, rt.drive(VolumeDevice(i), v.Path, false, !v.Scratch))
+	}
+	return all
+}
+
+func (rt Runtime) drive(id, file string, readOnly, keep bool) map[string]any {
 	d := map[string]any{
 		"drive_id":       id,
 		"path_on_host":   file,
 		"is_root_device": id == DriveRootfs && rt.rootDevice(),
-		"is_read_only":   id != DriveData,
+		"is_read_only":   readOnly,
 	}
-	if id == DriveData {
+	if keep {
 		d["cache_type"] = "Writeback" // what the guest has synced is on the disk
 	}
 	addLimiter(d, "rate_limiter", rt.DiskLimit)

@@ -126,16 +126,28 @@ func TestBootArgsOfATenant(t *testing.T) {
 }
 
 // TestBootArgsFit: the longest command line that is taken fits into
-// Firecracker's 2048 bytes with all that it appends.
+// Firecracker's 2048 bytes with all that it appends, and the longest words of
+// the most volumes leave room for a flake's.
 func TestBootArgsFit(t *testing.T) {
-	const devices = 3 + 1 + 1 + 1 // drives, interface, entropy, balloon
+	for _, volumes := range []int{0, 1, 8} {
+		t.Run(fmt.Sprintf("%d volumes", volumes), func(t *testing.T) { bootArgsFit(t, volumes) })
+	}
+}
+
+func bootArgsFit(t *testing.T, volumes int) {
+	devices := 3 + volumes + 1 + 1 + 1 // drives, interface, entropy, balloon
 	appended := " pci=off root=/dev/vda ro earlycon=uart,mmio,0xffffffffffffffff" +
 		strings.Repeat(" virtio_mmio.device=4K@0xffffffffffffffff:999", devices)
-	if n := maxBootArgs + len(appended) + 1; n > 2048 {
+	most := maxBootArgs - volumes*mmioWord
+	if n := most + len(appended) + 1; n > 2048 {
 		t.Errorf("the longest command line has %d bytes in the end", n)
 	}
-	for length, taken := range map[int]bool{maxBootArgs: true, maxBootArgs + 1: false, 100_000: false} {
-		empty, err := Final(Base{}, testRuntime())
+	rt := testRuntime()
+	for range volumes {
+		rt.Volumes = append(rt.Volumes, Volume{Path: "/v", Mount: "/" + strings.Repeat("m", 63)})
+	}
+	for length, taken := range map[int]bool{most: true, most + 1: false, 100_000: false} {
+		empty, err := Final(Base{}, rt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +156,7 @@ func TestBootArgsFit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cfg, err := Final(base, testRuntime()); (err == nil) != taken || err != nil && !strings.HasPrefix(err.Error(), "boot-source.boot_args: ") {
+		if cfg, err := Final(base, rt); (err == nil) != taken || err != nil && !strings.HasPrefix(err.Error(), "boot-source.boot_args: ") {
 			t.Errorf("%d bytes: %v, %v", length, len(cfg.BootSource.BootArgs), err)
 		}
 	}

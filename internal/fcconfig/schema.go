@@ -14,8 +14,10 @@ const (
 	// MaxVCPUs is the most that Firecracker gives a machine.
 	MaxVCPUs = 32
 	// maxBootArgs leaves room for what Firecracker appends (root device,
-	// pci=off and up to eight virtio_mmio.device words) within 2048 bytes.
+	// pci=off and up to eight virtio_mmio.device words) within 2048 bytes;
+	// mmioWord is taken off for each drive beside the three of every machine.
 	maxBootArgs = 1700
+	mmioWord    = len(" virtio_mmio.device=4K@0xffffffffffffffff:999")
 	// maxNumber keeps numbers exact for every JSON reader.
 	maxNumber = 1<<53 - 1
 )
@@ -194,8 +196,8 @@ func newConfig(doc map[string]any, needs Version) (Config, error) {
 
 // check applies the rules that Firecracker's code enforces across fields.
 func (cfg *Config) check(c *checker) {
-	if len(cfg.BootSource.BootArgs) > maxBootArgs {
-		c.refuse("boot-source.boot_args", "has %d bytes, at most %d are allowed", len(cfg.BootSource.BootArgs), maxBootArgs)
+	if most := maxBootArgs - mmioWord*max(len(cfg.Drives)-3, 0); len(cfg.BootSource.BootArgs) > most {
+		c.refuse("boot-source.boot_args", "has %d bytes, at most %d are allowed", len(cfg.BootSource.BootArgs), most)
 	}
 	if why := badBootArgs(cfg.BootSource.BootArgs); why != "" {
 		c.refuse("boot-source.boot_args", "%s", why)

@@ -42,6 +42,8 @@ type item struct {
 	Restart string `yaml:"restart,omitempty"`
 	Running *bool  `yaml:"running,omitempty"`
 
+	Volumes []string `yaml:"volumes,omitempty"`
+
 	Balloon         string `yaml:"balloon,omitempty"`
 	HugePages       bool   `yaml:"huge_pages,omitempty"`
 	CPUTemplate     string `yaml:"cpu_template,omitempty"`
@@ -72,8 +74,11 @@ func Parse(data []byte) ([]Wish, error) {
 	}
 	wishes := make([]Wish, 0, len(f.Tenants))
 	for _, id := range slices.Sorted(maps.Keys(f.Tenants)) {
-		w := f.Tenants[id].wish(id)
-		if err := w.Spec.Validate(); err != nil {
+		w, err := f.Tenants[id].wish(id)
+		if err == nil {
+			err = w.Spec.Validate()
+		}
+		if err != nil {
 			var input *tenant.InputError
 			if errors.As(err, &input) {
 				return nil, &tenant.InputError{Msg: fmt.Sprintf("tenant %s: %s", id, input.Msg), Hint: input.Hint}
@@ -90,7 +95,7 @@ var words = strings.NewReplacer("yaml: unmarshal errors:\n  ", "", " in type fle
 
 const hint = "docs/tenants.schema.json says what the file may hold; mvm export writes one"
 
-func (i *item) wish(id string) Wish {
+func (i *item) wish(id string) (Wish, error) {
 	if i == nil { // "acme:" alone is a tenant with all defaults
 		i = &item{}
 	}
@@ -107,8 +112,18 @@ func (i *item) wish(id string) Wish {
 		},
 		Running: i.Running,
 	}
+	for _, text := range i.Volumes {
+		v, err := tenant.ParseVolume(text)
+		if err != nil {
+			return w, err
+		}
+		if _, there := w.Spec.Volumes.At(v.Mount); there || !v.Beside() {
+			return w, &tenant.InputError{Msg: fmt.Sprintf("volume %s stands twice, or is none", text), Hint: "data_mib is the size of /data; leave out what is not to be there"}
+		}
+		w.Spec.Volumes = append(w.Spec.Volumes, v)
+	}
 	w.Spec.Defaults()
-	return w
+	return w, nil
 }
 
 // Encode writes the file that Parse reads.
@@ -116,8 +131,12 @@ func Encode(wishes []Wish) ([]byte, error) {
 	f := file{Version: version, Tenants: map[string]*item{}}
 	for _, w := range wishes {
 		s := w.Spec
+		var volumes []string
+		for _, v := range s.Volumes {
+			volumes = append(volumes, v.String())
+		}
 		f.Tenants[s.TenantID] = &item{
-			s.FlakeRef, s.Profile, s.VCPUs, s.MemMiB, s.DataMiB, s.Egress, s.Restart, w.Running,
+			s.FlakeRef, s.Profile, s.VCPUs, s.MemMiB, s.DataMiB, s.Egress, s.Restart, w.Running, volumes,
 			s.Balloon, s.HugePages, s.CPUTemplate, s.DiskMiBPerSec, s.DiskOpsPerSec,
 			s.NetRxMbit, s.NetTxMbit, s.NetRxPktsPerSec, s.NetTxPktsPerSec,
 		}

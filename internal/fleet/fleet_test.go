@@ -16,7 +16,9 @@ import (
 func TestRoundTrip(t *testing.T) {
 	yes := true
 	wishes := []Wish{
-		{Spec: tenant.Spec{TenantID: "acme", FlakeRef: "/f", VCPUs: 2, Egress: "allow:198.51.100.0/24:tcp/443", Restart: "no"}, Running: &yes},
+		{Spec: tenant.Spec{TenantID: "acme", FlakeRef: "/f", VCPUs: 2, Egress: "allow:198.51.100.0/24:tcp/443", Restart: "no", Volumes: tenant.Volumes{
+			{Mount: "/work", SizeMiB: 64}, {Mount: "/srv/web", Folder: "/home/ann/a:b"},
+		}}, Running: &yes},
 		{Spec: tenant.Spec{TenantID: "web", FlakeRef: "github:o/r", Machine: tenant.Machine{
 			Balloon: "0", HugePages: true, CPUTemplate: "T2", DiskMiBPerSec: 1, DiskOpsPerSec: 2, NetRxMbit: 3, NetTxMbit: 4, NetRxPktsPerSec: 5, NetTxPktsPerSec: 6,
 		}}},
@@ -46,16 +48,21 @@ func TestDefaultsAndYAMLsOwnBooleans(t *testing.T) {
 
 func TestStrict(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                                           "version 0",
-		"version: 2":                                 "version 2",
-		"version: 1\ntenant: {}":                     "field tenant not found",
-		"version: 1\n---\nx: 1":                      "more than one document",
-		"version: 1\ntenants: [a]":                   "cannot unmarshal",
-		"version: 1\ntenants: {a: {vcpu: 2}}":        "field vcpu not found",
-		"version: 1\ntenants: {a: {vcpus: 99}}":      "tenant a: 99 vCPUs",
-		"version: 1\ntenants: {A: {}}":               `tenant A: "A" is no tenant id`,
-		"version: 1\ntenants:\n  a: {}\n  a: {}":     "already defined",
-		"version: 1\ntenants: {a: {egress: closed}}": "no egress policy",
+		"":                                                          "version 0",
+		"version: 2":                                                "version 2",
+		"version: 1\ntenant: {}":                                    "field tenant not found",
+		"version: 1\n---\nx: 1":                                     "more than one document",
+		"version: 1\ntenants: [a]":                                  "cannot unmarshal",
+		"version: 1\ntenants: {a: {vcpu: 2}}":                       "field vcpu not found",
+		"version: 1\ntenants: {a: {vcpus: 99}}":                     "tenant a: 99 vCPUs",
+		"version: 1\ntenants: {A: {}}":                              `tenant A: "A" is no tenant id`,
+		"version: 1\ntenants:\n  a: {}\n  a: {}":                    "already defined",
+		"version: 1\ntenants: {a: {egress: closed}}":                "no egress policy",
+		"version: 1\ntenants: {a: {volumes: [x]}}":                  `"x" is no volume`,
+		"version: 1\ntenants: {a: {volumes: ['2G:/data']}}":         "stands twice, or is none",
+		"version: 1\ntenants: {a: {volumes: ['none:/w']}}":          "stands twice, or is none",
+		"version: 1\ntenants: {a: {volumes: ['1G:/w', '2G:/w']}}":   "stands twice, or is none",
+		"version: 1\ntenants: {a: {volumes: ['1G:/w', '2G:/w/x']}}": "lie in one another",
 	} {
 		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)

@@ -63,8 +63,11 @@ func (h *Host) plan(w fleet.Wish, dir string) (Plan, error) {
 		return p, err
 	}
 	want.FlakeRef = ref
-	p.want = want
 	if !h.Store.Exists(want.TenantID) {
+		if want.Volumes, err = absFolders(nil, want.Volumes, dir); err != nil {
+			return p, err
+		}
+		p.want = want
 		p.Steps = []string{"create"}
 		if w.Running != nil && *w.Running {
 			p.Steps = append(p.Steps, "build", "run")
@@ -75,6 +78,10 @@ func (h *Host) plan(w fleet.Wish, dir string) (Plan, error) {
 	if err != nil {
 		return p, err
 	}
+	if want.Volumes, err = absFolders(status.Spec.Volumes, want.Volumes, dir); err != nil {
+		return p, err
+	}
+	p.want = want
 	changes := effects(status, want)
 	if p.Diff = slices.Concat(changes.Now, changes.Next, changes.Make); len(p.Diff) > 0 {
 		if want.DataMiB < status.Spec.DataMiB {
@@ -147,7 +154,7 @@ func (h *Host) applyStep(ctx context.Context, p *Plan, step string) error {
 		changed, err := h.Set(ctx, p.Tenant, "/", func(s *tenant.Spec) {
 			w := p.want // field by field: what a newer mvm wrote beside them stays
 			s.FlakeRef, s.Profile, s.VCPUs, s.MemMiB = w.FlakeRef, w.Profile, w.VCPUs, w.MemMiB
-			s.DataMiB, s.Egress, s.Restart, s.Machine = w.DataMiB, w.Egress, w.Restart, w.Machine
+			s.DataMiB, s.Egress, s.Restart, s.Volumes, s.Machine = w.DataMiB, w.Egress, w.Restart, w.Volumes, w.Machine
 		})
 		for when, list := range map[string][]string{"at the next run": changed.Next, "at the next build and run": changed.Make} {
 			for _, c := range list {

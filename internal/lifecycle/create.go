@@ -51,6 +51,9 @@ func (h *Host) Create(ctx context.Context, spec tenant.Spec, o CreateOptions) (C
 		return Created{}, err
 	}
 	spec.FlakeRef = ref
+	if spec.Volumes, err = absFolders(nil, spec.Volumes, o.Dir); err != nil {
+		return Created{}, err
+	}
 	lock, err := h.Store.LockTenant(ctx, spec.TenantID, h.Wait)
 	if err != nil {
 		return Created{}, err
@@ -318,6 +321,7 @@ func SpecDiff(have, want tenant.Spec) []string {
 	add("data_mib", have.DataMiB, want.DataMiB)
 	add("egress", have.Egress, want.Egress)
 	add("restart", have.Restart, want.Restart)
+	add("volumes", have.Volumes.String(), want.Volumes.String())
 	wanted := want.Machine.Fields()
 	for i, f := range have.Machine.Fields() {
 		add(f.Name, f.Value, wanted[i].Value)

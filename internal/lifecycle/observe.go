@@ -29,7 +29,7 @@ type Status struct {
 // Listed is one tenant of a list.
 type Listed struct {
 	Status
-	DiskBytes     int64   `json:"disk_bytes"`     // what the data volume takes on the host
+	DiskBytes     int64   `json:"disk_bytes"`     // what the volumes take on the host
 	UptimeSeconds float64 `json:"uptime_seconds"` // 0 unless it runs
 }
 
@@ -53,7 +53,7 @@ func (h *Host) List() ([]Listed, error) {
 		if err != nil {
 			status = Status{ID: id, Phase: tenant.Failed, Reason: "its state cannot be read", Error: err.Error()}
 		}
-		list[i] = Listed{Status: status, DiskBytes: h.DiskBytes(id)}
+		list[i] = Listed{Status: status, DiskBytes: h.DiskBytes(id, status.Spec.Volumes)}
 		if status.Running {
 			list[i].UptimeSeconds = status.State.Uptime(now).Seconds()
 		}

@@ -40,6 +40,9 @@ func (h *Host) Set(ctx context.Context, id, dir string, change func(*tenant.Spec
 	if err := spec.Validate(); err != nil {
 		return Changed{}, err
 	}
+	if spec.Volumes, err = absFolders(status.Spec.Volumes, spec.Volumes, dir); err != nil {
+		return Changed{}, err
+	}
 	done := effects(status, spec)
 	if len(SpecDiff(status.Spec, spec)) == 0 && status.State.Spec.Egress == spec.Egress {
 		done.Note, err = h.settleData(ctx, status)
@@ -78,6 +81,7 @@ func effects(s Status, to tenant.Spec) Changed {
 	}
 	add(next, "vcpus", s.Spec.VCPUs, to.VCPUs)
 	add(next, "mem_mib", s.Spec.MemMiB, to.MemMiB)
+	add(next, "volumes", s.Spec.Volumes.String(), to.Volumes.String())
 	wanted := to.Machine.Fields()
 	for i, f := range s.Spec.Machine.Fields() {
 		add(next, f.Name, f.Value, wanted[i].Value)

@@ -16,8 +16,8 @@ import (
 )
 
 // sweep takes away what a run of the tenant may have left outside of its
-// folder: processes, TAP and firewall elements, cgroup, sockets. The caller
-// holds the tenant's lock; where a supervisor lives nothing is touched.
+// folder, or for that run alone in it: processes, TAP and firewall elements,
+// cgroup, copies of the host's folders, sockets. The caller holds the tenant's lock; where a supervisor lives nothing is touched.
 func (h *Host) sweep(ctx context.Context, id string) error {
 	alive, err := h.Store.SupervisorAlive(id)
 	if err != nil {
@@ -33,6 +33,9 @@ func (h *Host) sweep(ctx context.Context, id string) error {
 		return err
 	}
 	t := h.Store.Tenant(id)
+	if err := os.RemoveAll(t.FoldersDir()); err != nil {
+		return fmt.Errorf("cannot remove the copies of folders of %s: %w", id, err)
+	}
 	if err := os.RemoveAll(t.RunDir()); err != nil {
 		return fmt.Errorf("cannot remove the sockets of %s: %w", id, err)
 	}

@@ -199,9 +199,7 @@ func (h *Host) RetainedVolumes() ([]Kept, error) {
 	list := make([]Kept, len(names))
 	for i, name := range names {
 		list[i].Name = name
-		if info, err := volume.Inspect(filepath.Join(h.Store.RetainedDir(), name, "data.ext4")); err == nil {
-			list[i].Allocated = info.Allocated
-		}
+		list[i].Allocated = imageBytes(filepath.Join(h.Store.RetainedDir(), name))
 	}
 	return list, nil
 }

@@ -59,7 +59,7 @@ func Write(w io.Writer, host Host, samples []stats.Sample) error {
 		}
 		return 0
 	})
-	p.each("mvm_tenant_data_volume_bytes", "gauge", "What the data volume takes of the host's disk.", samples, false, func(s stats.Sample) float64 { return float64(s.DataVolume) })
+	p.each("mvm_tenant_data_volume_bytes", "gauge", "What the data volume and those beside it take of the host's disk.", samples, false, func(s stats.Sample) float64 { return float64(s.DataVolume) })
 	for _, m := range usage {
 		p.each(m.name, m.kind, m.help, samples, true, m.value)
 	}

@@ -47,7 +47,7 @@ type Sample struct {
 	NetReceived, NetSent               uint64 `json:"-"`
 	NetReceivedPackets, NetSentPackets uint64 `json:"-"`
 	DiskRead, DiskWritten              uint64 `json:"-"`
-	DataVolume                         int64  `json:"data_volume_bytes"` // on the host's disk
+	DataVolume                         int64  `json:"data_volume_bytes"` // on the host's disk, all volumes together
 
 	// What the VMM counts; absent where it could not be asked.
 	Disks map[string]vmm.DiskCounters `json:"disks,omitempty"`
@@ -76,7 +76,7 @@ func NewReader(h *lifecycle.Host) (*Reader, error) {
 func (r *Reader) Read(s lifecycle.Status) Sample {
 	sample := Sample{
 		ID: s.ID, Time: time.Now(), Phase: s.Phase, Running: s.Running, VCPUs: s.Spec.VCPUs,
-		MemoryGuest: uint64(s.Spec.MemMiB) << 20, DataVolume: r.host.DiskBytes(s.ID), Error: s.Error,
+		MemoryGuest: uint64(s.Spec.MemMiB) << 20, DataVolume: r.host.DiskBytes(s.ID, s.Spec.Volumes), Error: s.Error,
 	}
 	if !s.Running {
 		return sample

@@ -71,13 +71,25 @@ func (t Tenant) LockFile() string     { return filepath.Join(t.Dir, "artifacts",
 func (t Tenant) VolumesDir() string   { return filepath.Join(t.Dir, "volumes") }
 func (t Tenant) DataVolume() string   { return filepath.Join(t.Dir, "volumes", "data.ext4") }
 func (t Tenant) SnapshotsDir() string { return filepath.Join(t.Dir, "volumes", "snapshots") }
-func (t Tenant) SSHDir() string       { return filepath.Join(t.Dir, "ssh") }
-func (t Tenant) RuntimeDir() string   { return filepath.Join(t.Dir, "runtime") }
-func (t Tenant) FinalConfig() string  { return filepath.Join(t.Dir, "runtime", "fc.final.json") }
-func (t Tenant) LogsDir() string      { return filepath.Join(t.Dir, "runtime", "logs") }
-func (t Tenant) MetricsDir() string   { return filepath.Join(t.Dir, "runtime", "metrics") }
-func (t Tenant) ConsoleLog() string   { return filepath.Join(t.LogsDir(), "console.log") }
-func (t Tenant) VMMLog() string       { return filepath.Join(t.LogsDir(), "vmm.log") }
+
+// Volume is the image of a volume beside the data: one with a size is kept, the
+// copy of a folder of the host goes with its run.
+func (t Tenant) Volume(v tenant.Volume) string {
+	if v.Folder != "" {
+		return filepath.Join(t.FoldersDir(), v.FileName())
+	}
+	return filepath.Join(t.VolumesDir(), v.FileName())
+}
+
+// FoldersDir holds the copies of folders of the host.
+func (t Tenant) FoldersDir() string  { return filepath.Join(t.Dir, "runtime", "folders") }
+func (t Tenant) SSHDir() string      { return filepath.Join(t.Dir, "ssh") }
+func (t Tenant) RuntimeDir() string  { return filepath.Join(t.Dir, "runtime") }
+func (t Tenant) FinalConfig() string { return filepath.Join(t.Dir, "runtime", "fc.final.json") }
+func (t Tenant) LogsDir() string     { return filepath.Join(t.Dir, "runtime", "logs") }
+func (t Tenant) MetricsDir() string  { return filepath.Join(t.Dir, "runtime", "metrics") }
+func (t Tenant) ConsoleLog() string  { return filepath.Join(t.LogsDir(), "console.log") }
+func (t Tenant) VMMLog() string      { return filepath.Join(t.LogsDir(), "vmm.log") }
 func (t Tenant) SupervisorLog() string {
 	return filepath.Join(t.LogsDir(), "supervisor.log")
 }

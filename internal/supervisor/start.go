@@ -55,6 +55,7 @@ func (s *supervisor) bringUp(ctx context.Context) (*launch, error) {
 		{"verify", l.verify},
 		{"network", l.attachNetwork},
 		{"data", l.prepareData},
+		{"volumes", l.prepareVolumes},
 		{"config", l.writeConfig},
 		{"jail", l.makeJail},
 		{"secrets", l.makeSecrets},
@@ -232,7 +233,8 @@ func (l *launch) runtimeValues() (fcconfig.Runtime, error) {
 	rt := fcconfig.Runtime{
 		Kernel: jail.Kernel, Rootfs: jail.Rootfs, Data: jail.Data, Secrets: jail.Secrets,
 		VCPUs: l.state.Spec.VCPUs, MemMiB: l.state.Spec.MemMiB,
-		TAP: l.state.Net.TAP, MAC: l.state.Net.MAC,
+		Volumes: l.volumes(),
+		TAP:     l.state.Net.TAP, MAC: l.state.Net.MAC,
 		Boot: fcconfig.BootWords{
 			IP: ip, Gateway: cfg.Gateway(), Bits: cfg.Subnet.Bits(), DNS: servers[:min(len(servers), 2)],
 			Hostname: l.t.ID, MachineID: tenant.MachineID(l.store.Scope, l.t.ID),
@@ -264,7 +266,7 @@ func (l *launch) makeJail(ctx context.Context) error {
 	return jail.Make(jail.Spec{
 		Root: l.jail, UID: l.state.UID, GID: l.state.UID,
 		Kernel: l.state.Artifacts.KernelPath, Rootfs: l.state.Artifacts.RootfsPath, Initrd: l.state.Artifacts.InitrdPath,
-		Data: l.t.DataVolume(), RunDir: l.t.JailRunDir(), SizeMiB: jailMiB, Needs: needs,
+		Data: l.t.DataVolume(), Volumes: l.volumeFiles(), RunDir: l.t.JailRunDir(), SizeMiB: jailMiB, Needs: needs,
 	})
 }
 

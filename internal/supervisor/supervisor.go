@@ -151,6 +151,13 @@ func (s *supervisor) limitSelf() error {
 		return err
 	}
 	largest := max(uint64(now), smallestFileLimit)
+	for _, v := range spec.Volumes {
+		mib := v.SizeMiB
+		if v.Folder != "" {
+			mib = tenant.MaxFolderMiB
+		}
+		largest = max(largest, uint64(mib)<<20)
+	}
 	if spec.HugePages { // QEMU's are a file in memory
 		largest = max(largest, uint64(spec.MemMiB)<<20)
 	}

@@ -45,6 +45,8 @@ type Spec struct {
 	Egress        string `json:"egress"`
 	Restart       string `json:"restart"`
 
+	Volumes Volumes `json:"volumes,omitzero"` // beside the data
+
 	Machine
 
 	extra extraFields
@@ -90,6 +92,9 @@ func (s *Spec) Validate() error {
 		return err
 	}
 	if _, err := ParseRestart(s.Restart); err != nil {
+		return err
+	}
+	if err := s.Volumes.validate(); err != nil {
 		return err
 	}
 	if err := s.Machine.validate(s.MemMiB); err != nil {

@@ -56,6 +56,10 @@ var killable = map[string]func(ctx context.Context, dir string) error{
 		_, err := Rollback(ctx, filepath.Join(dir, "data.ext4"), dir, "other")
 		return err
 	},
+	"folder": func(ctx context.Context, dir string) error {
+		_, err := MakeFolder(ctx, filepath.Join(dir, "folder.ext4"), filepath.Join(dir, "folder"), FolderOptions{1 << 30, vmUser, vmUser})
+		return err
+	},
 	"secrets": func(ctx context.Context, dir string) error {
 		return MakeSecrets(ctx, filepath.Join(dir, "secrets.ext4"), []File{{"state", []byte("new")}, {"big", make([]byte, 4*mib)}}, vmUser, vmUser)
 	},
@@ -117,12 +121,17 @@ func TestKilled(t *testing.T) {
 	command(t, "cp", "-p", old, filepath.Join(template, "data.ext4"))
 	command(t, "cp", "-p", other, filepath.Join(template, "other.ext4"))
 	write(t, filepath.Join(template, "stream"), exported(t, other))
+	if err := os.Mkdir(filepath.Join(template, "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(template, "folder", "state"), []byte("new"))
+	write(t, filepath.Join(template, "folder", "big"), make([]byte, 4*mib))
 
 	for op, run := range killable {
 		t.Run(op, func(t *testing.T) {
 			fresh := func() string {
 				dir := memory(t, "size=64m")
-				command(t, "cp", "-p", "--sparse=always", filepath.Join(template, "data.ext4"), filepath.Join(template, "other.ext4"), filepath.Join(template, "stream"), dir)
+				command(t, "cp", "-rp", "--sparse=always", "-T", template, dir)
 				return dir
 			}
 			start := time.Now()
@@ -149,11 +158,16 @@ func TestKilled(t *testing.T) {
 				if _, err := os.Stat(at("created.ext4")); err == nil {
 					command(t, "e2fsck", "-f", "-n", at("created.ext4"))
 				}
-				if _, err := os.Stat(at("secrets.ext4")); err == nil {
-					state(t, at("secrets.ext4"), "new")
+				for _, image := range []string{at("secrets.ext4"), at("folder.ext4")} {
+					if _, err := os.Stat(image); err == nil {
+						state(t, image, "new")
+					}
 				}
 				if err := run(t.Context(), dir); err != nil {
 					t.Errorf("run again: %v", err)
+				}
+				if left, err := filepath.Glob(at("*.files")); err != nil || len(left) > 0 {
+					t.Errorf("left behind: %v, %v", left, err)
 				}
 				checkClean(t, at("data.ext4"))
 				checkOwner(t, at("data.ext4"))

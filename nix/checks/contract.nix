@@ -103,6 +103,8 @@ in {
     waits = ["x-systemd.device-timeout=30s"];
     checked = false;
   } (mounts."/run/secrets" or null);
+  "volumes before sshd" = is true (lib.elem "sshd.service" config.systemd.services.mvm-volumes.before);
+  "volumes without devices" = is true (lib.hasInfix " -o rw,nodev,nosuid " config.systemd.services.mvm-volumes.script);
   "root is volatile" = is "tmpfs" (mounts."/".type or null);
   "no other drives" = is ["/" "/data" "/nix/store" "/run/secrets"] (lib.attrNames mounts);
 

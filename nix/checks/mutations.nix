@@ -34,6 +34,14 @@ in [
     };
   }
   {
+    name = "volumes late, and with devices";
+    breaks = ["volumes before sshd" "volumes without devices"];
+    module.systemd.services.mvm-volumes = {
+      before = mkForce [];
+      script = mkForce "mount -o rw /dev/vdd /work";
+    };
+  }
+  {
     name = "another kernel command line";
     breaks = ["kernel parameters" "no foreign kernel parameters"];
     module.boot.kernelParams = mkForce ["console=ttyS0" "ip=10.0.0.2::10.0.0.1:255.255.255.0::eth0:off"];

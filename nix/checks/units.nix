@@ -8,6 +8,7 @@
 }: let
   reasons = {
     "sshd.service" = "the way in";
+    "mvm-volumes.service" = "mounts the volumes beside the data, where there are any";
     "systemd-network-generator.service" = "turns ip= into networkd's configuration";
     "systemd-networkd.service" = "sets up eth0";
     "systemd-networkd.socket" = "keeps the kernel's messages for networkd until it is up";

@@ -4,6 +4,7 @@
   imports = [
     ./guest/boot.nix
     ./guest/disks.nix
+    ./guest/volumes.nix
     ./guest/network.nix
     ./guest/ssh.nix
     ./guest/immutable.nix

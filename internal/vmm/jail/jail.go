@@ -21,6 +21,10 @@ const (
 	Run     = "/run"
 )
 
+// Volume is the name of a further disk inside the jail, by its device in the
+// guest.
+func Volume(device string) string { return "/" + device + ".ext4" }
+
 // Root is the jail of the VMM with this id below dir. Firecracker's jailer
 // insists on the shape of it.
 func Root(dir, id string) string { return filepath.Join(dir, "firecracker", id, "root") }
@@ -46,6 +50,7 @@ type Spec struct {
 	Kernel, Rootfs string // files of the host, bound read-only
 	Initrd         string // "" without one
 	Data           string // bound writable; it belongs to the VMM's user already
+	Volumes        []Bind // further disks, bound writable, of the same user
 	RunDir         string // a folder of the host, bound at /run: sockets are in it
 	SizeMiB        int    // of the tmpfs, for the secrets and the VMM's own files
 

@@ -97,6 +97,9 @@ func (s Spec) files() []file {
 	if s.Initrd != "" {
 		all = append(all, file{Bind{s.Initrd, Initrd}, readOnly})
 	}
+	for _, b := range s.Volumes {
+		all = append(all, file{b, writable})
+	}
 	for _, b := range s.Needs.Binds {
 		all = append(all, file{b, programs})
 	}

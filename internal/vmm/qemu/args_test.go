@@ -40,6 +40,7 @@ func TestArgs(t *testing.T) {
 		{"skeleton-kvm", "skeleton", Target{"amd64", KVM, 0}},
 		{"skeleton-arm64", "skeleton", Target{"arm64", TCG, 0}},
 		{"throttled", "throttled", Target{"amd64", TCG, 0}},
+		{"volumes", "volumes", Target{"amd64", TCG, 0}},
 		{"devices", "../../../vmm/qemu/testdata/devices", Target{"amd64", TCG, 0}},
 	} {
 		t.Run(c.golden, func(t *testing.T) {
