@@ -19,7 +19,8 @@ var layers = [][]string{
 	{"internal/cli", "internal/limacli"},
 	{"internal/metrics"},
 	{"internal/stats"},
-	{"internal/devvm", "internal/doctor", "internal/lima", "internal/upgrade", "internal/bootstrap"},
+	{"internal/doctor"},
+	{"internal/devvm", "internal/lima", "internal/upgrade", "internal/bootstrap"},
 	{"internal/lifecycle"},
 	{"internal/supervisor"},
 	// The rooms that know nothing of one another. Packages inside one room

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/devvm"
 )
 
 func (a *app) gcCommand() *cobra.Command {
@@ -14,6 +15,8 @@ func (a *app) gcCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove images, source snapshots, build folders and Nix stores that no tenant uses",
+		Long: `Remove images, source snapshots, build folders and Nix stores that no tenant
+uses. What the dev microVM has of its own is looked through, too, and named dev/….`,
 		Example: `  mvm gc --dry-run
   mvm gc`,
 		Args: exactArgs(0, "no arguments"),
@@ -22,7 +25,7 @@ func (a *app) gcCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			items, err := h.GC(cmd.Context(), dryRun)
+			items, err := devvm.GC(cmd.Context(), h, dryRun)
 			if a.json {
 				if printErr := a.printJSON(orEmpty(items)); printErr != nil {
 					return printErr

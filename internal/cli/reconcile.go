@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -28,11 +27,7 @@ which another command is at work are left to it.`,
 			if err != nil {
 				return err
 			}
-			acts, err := h.Reconcile(cmd.Context(), dryRun)
-			if cmd.Context().Err() == nil {
-				dev, devErr := devvm.Reconcile(cmd.Context(), h, dryRun)
-				acts, err = append(acts, dev...), errors.Join(err, devErr)
-			}
+			acts, err := devvm.Reconcile(cmd.Context(), h, dryRun)
 			if a.json {
 				if printErr := a.printJSON(orEmpty(acts)); printErr != nil {
 					return printErr

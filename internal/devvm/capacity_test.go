@@ -1,13 +1,16 @@
 package devvm
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/tenant"
 )
@@ -67,6 +70,60 @@ func TestTheyShareTheHost(t *testing.T) {
 		if !errors.Is(err, lifecycle.ErrHost) || strings.Contains(err.Error(), " 0 of ") {
 			t.Errorf("%s beside %s: %v", starts, otherID, err)
 		}
+	}
+}
+
+// gc frees what either has and does not use, and nothing that it uses.
+func TestGC(t *testing.T) {
+	main, dev := hosts(t)
+	for id, h := range map[string]*lifecycle.Host{"acme": main, ID: dev} {
+		m := build.Manifest{Version: build.ManifestVersion, Image: "used", Source: build.Source{Snapshot: "used"}}
+		data, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(h.Store.Tenant(id).ArtifactsDir(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(h.Store.Tenant(id).Manifest(), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range []string{h.Store.ImagesDir(), h.Store.SnapshotsDir()} {
+			for _, name := range []string{"used", id + "-unused"} {
+				if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	want := []string{"image acme-unused", "snapshot acme-unused", "image dev/dev-unused", "snapshot dev/dev-unused"}
+	for _, dryRun := range []bool{true, false} {
+		items, err := GC(t.Context(), main, dryRun)
+		var got []string
+		for _, i := range items {
+			got = append(got, i.Kind+" "+i.Name)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("dry run %t: %q, %v", dryRun, got, err)
+		}
+	}
+	for _, h := range []*lifecycle.Host{main, dev} {
+		for _, dir := range []string{h.Store.ImagesDir(), h.Store.SnapshotsDir()} {
+			left, err := os.ReadDir(dir)
+			if err != nil || len(left) != 1 || left[0].Name() != "used" {
+				t.Errorf("%s holds %v, %v", dir, left, err)
+			}
+		}
+	}
+	if items, err := GC(t.Context(), main, false); err != nil || len(items) != 0 {
+		t.Errorf("again: %v, %v", items, err)
+	}
+	// A manifest that cannot be read names nothing: all of it stays.
+	if err := os.WriteFile(dev.Store.Tenant(ID).Manifest(), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if items, err := GC(t.Context(), main, false); err == nil || len(items) != 0 {
+		t.Errorf("with a damaged manifest: %v, %v", items, err)
 	}
 }
 

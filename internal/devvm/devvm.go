@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/auser/mvm/internal/atomicfile"
@@ -38,21 +39,50 @@ type VM struct {
 // Dir is its state directory below the tenants' one.
 func Dir(root string) string { return store.DevRoot(root) }
 
-// Reconcile looks after the dev microVM, where there is one, as the tenants'
-// own reconcile does after them.
-func Reconcile(ctx context.Context, main *lifecycle.Host, dryRun bool) ([]lifecycle.Act, error) {
+// existing is the dev microVM's state directory; nil where there is none.
+func existing(main *lifecycle.Host) (*VM, error) {
 	if _, err := os.Stat(Dir(main.Store.Root)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	vm, err := Open(main, main.Say)
-	if err != nil {
-		return nil, err
+	return Open(main, main.Say)
+}
+
+// Reconcile looks after the tenants and then after the dev microVM, where there
+// is one.
+func Reconcile(ctx context.Context, main *lifecycle.Host, dryRun bool) ([]lifecycle.Act, error) {
+	acts, err := main.Reconcile(ctx, dryRun)
+	if ctx.Err() != nil {
+		return acts, err
 	}
-	acts, err := vm.host.Reconcile(ctx, dryRun)
-	for i := range acts {
-		acts[i].Tenant, acts[i].What = "", "dev microVM: "+acts[i].What
+	vm, openErr := existing(main)
+	if vm == nil {
+		return acts, errors.Join(err, openErr)
 	}
-	return acts, err
+	dev, devErr := vm.host.Reconcile(ctx, dryRun)
+	for _, a := range dev {
+		a.Tenant, a.What = "", "dev microVM: "+a.What
+		acts = append(acts, a)
+	}
+	return acts, errors.Join(err, devErr)
+}
+
+// GC removes what builds for tenants and for the dev microVM left and none of
+// them uses. The latter's is named by its place below the state directory.
+func GC(ctx context.Context, main *lifecycle.Host, dryRun bool) ([]build.GCItem, error) {
+	items, err := main.GC(ctx, dryRun)
+	if ctx.Err() != nil {
+		return items, err
+	}
+	vm, openErr := existing(main)
+	if vm == nil {
+		return items, errors.Join(err, openErr)
+	}
+	dev, devErr := vm.host.GC(ctx, dryRun)
+	for _, i := range dev {
+		i.Name = filepath.Base(vm.host.Store.Root) + "/" + i.Name
+		items = append(items, i)
+	}
+	return items, errors.Join(err, devErr)
 }
 
 // Open takes over what the tenants' host is set up with: tier, VMM, engine and

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/config"
+	"github.com/auser/mvm/internal/devvm"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
@@ -402,6 +403,37 @@ func TestFix(t *testing.T) {
 	r := Run(t.Context(), []Check{broken}, true)
 	if r[0].Fixed || r[0].Error != "no tools" || Worst(r) != Failure {
 		t.Errorf("a fix that fails: %+v", r)
+	}
+}
+
+// What a run of the dev microVM left is found; what it has and uses is no
+// leftover.
+func TestLeftoversOfTheDevMicroVM(t *testing.T) {
+	main, err := lifecycle.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(main.Store.RunDir) })
+	h := host{main}
+	if f := h.leftovers(t.Context()); f.Level != OK {
+		t.Fatalf("on a bare host: %+v", f)
+	}
+	dev, err := store.Open(devvm.Dir(main.Store.Root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dev.RunDir) })
+	spec := tenant.Spec{TenantID: devvm.ID, FlakeRef: "/f"}
+	spec.Defaults()
+	for phase, want := range map[tenant.Phase]string{tenant.Stopped: "none", tenant.Running: "dev microVM: sweep after its run (the host was restarted)"} {
+		state := tenant.State{SchemaVersion: tenant.SchemaVersion, Spec: spec, Phase: phase, BootID: "an earlier one"}
+		err := errors.Join(os.MkdirAll(dev.Tenant(devvm.ID).Dir, 0o700), dev.CreateState(devvm.ID, state), dev.SaveSpec(spec))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := h.leftovers(t.Context()); !strings.Contains(f.Found, want) || (f.Level == OK) != (phase == tenant.Stopped) {
+			t.Errorf("%s: %+v", phase, f)
+		}
 	}
 }
 

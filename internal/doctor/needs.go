@@ -16,6 +16,7 @@ import (
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/cgroup"
 	"github.com/auser/mvm/internal/config"
+	"github.com/auser/mvm/internal/devvm"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/supervisor"
@@ -59,7 +60,7 @@ func needs(h *lifecycle.Host) []Check {
 		check{"container engine", d.engine},
 		check{"builder image", d.builderImage},
 		fixable{check{"leftovers", d.leftovers}, func(ctx context.Context) error {
-			_, err := h.Reconcile(ctx, false)
+			_, err := devvm.Reconcile(ctx, h, false)
 			return err
 		}},
 	}
@@ -406,7 +407,7 @@ func (h host) builderImage(ctx context.Context) Finding {
 }
 
 func (h host) leftovers(ctx context.Context) Finding {
-	acts, err := h.Reconcile(ctx, true)
+	acts, err := devvm.Reconcile(ctx, h.Host, true)
 	if err != nil {
 		return failure("mvm reconcile says more", "%v", err)
 	}
