@@ -33,7 +33,7 @@ func TestKillBuild(t *testing.T) {
 	k.mvm(t, rebuild...)
 	flake.edit(t)
 	points := k.buildPoints(t, rebuild)
-	for _, want := range []string{"build/snapshot", "build/out", "build/store-removed", "build/store-created", "build/store-prepared", "build/container", "build/publish", "link/artifacts", "link/manifest", "link/state"} {
+	for _, want := range []string{"build/snapshot", "build/out", "build/store-removed", "build/store-created", "build/container", "build/publish", "link/artifacts", "link/manifest", "link/state"} {
 		if !slices.Contains(points, want) {
 			t.Fatalf("the build did not come by %s, only by %v", want, points)
 		}

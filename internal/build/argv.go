@@ -10,6 +10,7 @@ const (
 	labelScope  = "mvm.scope"
 	labelTenant = "mvm.tenant"
 	labelImage  = "mvm.image" // on volumes: the builder image that filled it
+	labelStore  = "mvm.store" // on builder images: whose /nix is
 )
 
 // defaultScope stands for the default root in labels, where an empty value
@@ -20,6 +21,9 @@ const defaultScope = "default"
 // root on purpose: Nix's sandbox needs a /proc without masks, and there uid 0
 // may write the host's /proc/sys (core_pattern) without any capability.
 const buildUID = 30000
+
+// readyStore is the label of an image with a store that needs no preparation.
+var readyStore = strconv.Itoa(buildUID)
 
 // mount is one mount of a container. Source is a host path or a volume name.
 type mount struct {

@@ -282,8 +282,8 @@ func (b *builder) nothingNew(m Manifest) bool {
 	return p != nil && p.Image == m.Image && b.log.built == 0
 }
 
-// runContainer runs the build. One that finds its store half prepared is tried
-// again with a new one.
+// runContainer runs the build. One that finds its store not prepared, or half,
+// is tried again with a new one.
 func (b *builder) runContainer(ctx context.Context, out string) error {
 	ctx, cancel := context.WithTimeout(ctx, b.req.Limits.Timeout)
 	defer cancel()
@@ -295,7 +295,7 @@ func (b *builder) runContainer(ctx context.Context, out string) error {
 	if run.ExitCode(err) != exitUnprepared || ctx.Err() != nil {
 		return err
 	}
-	if err := b.prepareStore(ctx); err != nil {
+	if err := b.newStore(ctx, true); err != nil {
 		return err
 	}
 	return engineRun{b.engine, b.container(out), b.log}.run(ctx)

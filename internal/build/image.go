@@ -21,6 +21,8 @@ type Image struct {
 	ID      string   `json:"id,omitempty"`      // content id
 	Digests []string `json:"digests,omitempty"` // of the registries that it came from
 	Bytes   int64    `json:"bytes,omitempty"`
+
+	ready bool // it says that its store belongs to the user that builds
 }
 
 // digest is the one that belongs to the image's reference.
@@ -54,6 +56,7 @@ func ShowImage(ctx context.Context, engine Engine, ref string) (Image, error) {
 		ID          string `json:"Id"`
 		RepoDigests []string
 		Size        int64
+		Config      struct{ Labels map[string]string }
 	}
 	if err := json.Unmarshal(out, &found); err != nil || len(found) == 0 || found[0].ID == "" {
 		return Image{}, fmt.Errorf("cannot inspect builder image: %s gave no usable answer", engine.Name)
@@ -62,7 +65,8 @@ func ShowImage(ctx context.Context, engine Engine, ref string) (Image, error) {
 	if !strings.Contains(id, ":") {
 		id = "sha256:" + id // podman
 	}
-	return Image{Ref: ref, Present: true, ID: id, Digests: found[0].RepoDigests, Bytes: found[0].Size}, nil
+	return Image{Ref: ref, Present: true, ID: id, Digests: found[0].RepoDigests, Bytes: found[0].Size,
+		ready: found[0].Config.Labels[labelStore] == readyStore}, nil
 }
 
 func saysAbsent(stderr string) bool {

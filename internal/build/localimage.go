@@ -92,6 +92,9 @@ func mmdebstrapArgs(opts LocalImageOptions, target string) []string {
 	}
 	return append(args,
 		`--customize-hook=rm -rf "$1"/var/cache/* "$1"/var/log/* "$1"/var/lib/apt/lists/*`,
+		// Tenants' stores are filled from it, owner included (see prepareScript).
+		`--customize-hook=mkdir -p "$1"/nix/var/mvm`,
+		`--customize-hook=chown -R `+readyStore+`:`+readyStore+` "$1"/nix`,
 		opts.Suite, target, opts.Mirror)
 }
 
@@ -144,7 +147,7 @@ var localTag = regexp.MustCompile(`^` + localName + `[0-9a-f]{12}$`)
 // image archives, so it gets one.
 func importArchive(ctx context.Context, engine Engine, path, ref string) error {
 	if engine.Name != "nerdctl" {
-		_, err := engine.output(ctx, "import", path, ref)
+		_, err := engine.output(ctx, "import", "--change=LABEL "+labelStore+"="+readyStore, path, ref)
 		return err
 	}
 	return loadArchive(ctx, engine, path, ref)

@@ -37,7 +37,7 @@ func writeImageArchive(w io.Writer, path, ref string) error {
 	config, err := json.Marshal(map[string]any{
 		"architecture": map[string]string{"x86_64": "amd64", "aarch64": "arm64"}[arch],
 		"os":           "linux",
-		"config":       map[string]any{},
+		"config":       map[string]any{"Labels": map[string]string{labelStore: readyStore}},
 		"rootfs":       map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + layer.SHA256}},
 	})
 	if err != nil {

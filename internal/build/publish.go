@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -30,18 +31,27 @@ func publish(outDir, imagesDir, system string, checkBase func([]byte) error) (*p
 		return nil, err
 	}
 	defer tmp.discard()
+	names := []string{Kernel, Rootfs, Initrd, BaseConfig}
+	adopted, errs := make([]stamp, len(names)), make([]error, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		all.Go(func() {
+			adopted[i], errs[i] = adopt(filepath.Join(outDir, name), filepath.Join(tmp.path, name), func(f *os.File) error {
+				return checkArtifact(name, system, f, checkBase)
+			})
+		})
+	}
+	all.Wait()
 	p := &published{}
 	stamps := stampFile{}
-	for _, name := range []string{Kernel, Rootfs, Initrd, BaseConfig} {
-		s, err := adopt(filepath.Join(outDir, name), filepath.Join(tmp.path, name), func(f *os.File) error {
-			return checkArtifact(name, system, f, checkBase)
-		})
-		if name == Initrd && errors.Is(err, fs.ErrNotExist) {
+	for i, name := range names {
+		if name == Initrd && errors.Is(errs[i], fs.ErrNotExist) {
 			continue
 		}
-		if err != nil {
-			return nil, fmt.Errorf("cannot accept %s: %w", name, err)
+		if errs[i] != nil {
+			return nil, fmt.Errorf("cannot accept %s: %w", name, errs[i])
 		}
+		s := adopted[i]
 		stamps[name] = s
 		p.artifacts = append(p.artifacts, Artifact{Name: name, SHA256: s.SHA256, Size: s.Size})
 	}

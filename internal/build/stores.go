@@ -59,7 +59,7 @@ func (e Engine) stores(ctx context.Context, scope string) ([]string, error) {
 }
 
 // makeRoom removes what killed builds and earlier tenants of the same id left,
-// and prepares a store where there is none or a fresh one is asked for.
+// and makes a store where there is none or a fresh one is asked for.
 func (b *builder) makeRoom(ctx context.Context) error {
 	var swept, stores []string
 	var both errgroup.Group
@@ -89,15 +89,16 @@ func (b *builder) makeRoom(ctx context.Context) error {
 	}
 	// Whatever the list is worth, builder.sh looks for itself, too.
 	if b.req.FreshStore || !slices.Contains(stores, b.store().name(b.req.Scope)) {
-		return b.prepareStore(ctx)
+		return b.newStore(ctx, !b.image.ready)
 	}
 	return nil
 }
 
-// prepareStore makes the tenant's store afresh: a volume that the engine fills
-// from the image, given to the user that builds. One that was left half made
-// is thrown away.
-func (b *builder) prepareStore(ctx context.Context) error {
+// newStore makes the tenant's store afresh: a volume that the engine fills from
+// the image when it is first used. One that was left half made is thrown away.
+// Unless the image has a store that belongs to the user that builds, a container
+// of its own gives it to them, so that the build's never needs a capability.
+func (b *builder) newStore(ctx context.Context, prepare bool) error {
 	b.event(PhaseContainer, Step, "preparing the store of "+b.req.Tenant)
 	name := b.store().name(b.req.Scope)
 	if err := b.engine.removeVolume(ctx, name); err != nil {
@@ -108,11 +109,13 @@ func (b *builder) prepareStore(ctx context.Context) error {
 		return fmt.Errorf("cannot prepare store: %w", err)
 	}
 	crash.Point("build/store-created")
+	if !prepare {
+		return nil
+	}
 	if err := (engineRun{b.engine, b.preparation(), b.log}).run(ctx); err != nil {
 		return &Error{Kind: ErrHost, Msg: "cannot prepare the store of " + b.req.Tenant, Err: withoutArgv(err), Log: b.log.lastWords(),
 			Hint: "the builder image must hold nix, sh and coreutils; see `mvm builder show`"}
 	}
-	crash.Point("build/store-prepared")
 	return nil
 }
 
