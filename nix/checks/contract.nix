@@ -150,7 +150,8 @@ in {
   "no host key is made" = is [] (
     map (k: k.path) config.services.openssh.hostKeys
     ++ lib.optional (lib.hasInfix "ssh-keygen" (config.systemd.services.sshd.preStart or "")) "sshd.service"
-    ++ lib.optional (config.systemd.services ? sshd-keygen) "sshd-keygen.service"
+    # The unit may be there, with nothing to do.
+    ++ lib.optional (lib.hasInfix "ssh-keygen" (config.systemd.services.sshd-keygen.script or "")) "sshd-keygen.service"
   );
   "no key in the image" =
     is [] (lib.concatMap (u: u.openssh.authorizedKeys.keys ++ u.openssh.authorizedKeys.keyFiles)
@@ -197,6 +198,9 @@ in {
   "no SSH on a vsock" = is "/dev/null" (config.systemd.generators.systemd-ssh-generator or null);
   "no emergency shell" = is [false false] [config.systemd.enableEmergencyMode config.boot.initrd.systemd.emergencyAccess];
   "every unit has its reason" = is [] units.unexplained;
+
+  # What NixOS finds fault with: options that moved, settings that don't go together.
+  "no warnings" = is [] config.warnings;
 
   # Base configuration
   "drives in their order" = is ["rootfs" "data" "secrets"] (map (d: d.drive_id) fcBase.drives);

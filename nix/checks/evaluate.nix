@@ -4,18 +4,8 @@
   tree = nixpkgs;
 
   # The tree as the flake input that it would be.
-  input =
-    (import (tree + "/flake.nix")).outputs {self = input;}
-    // {
-      outPath = toString tree;
-      lib = plain.lib.extend (_: prev: {
-        nixosSystem = args: prev.nixosSystem (args // {modules = args.modules ++ compat;});
-      });
-    };
-  plain = (import (tree + "/flake.nix")).outputs {self = plain // {outPath = toString tree;};};
-  inherit (plain) lib;
-
-  compat = lib.optional (lib.versionOlder lib.trivial.release "24.11") ./compat-24.05.nix;
+  input = (import (tree + "/flake.nix")).outputs {self = input // {outPath = toString tree;};};
+  inherit (input) lib;
 
   flake = (import ../flake.nix).outputs {
     self = flake;
@@ -25,6 +15,8 @@
   # The assertions that don't hold, with what was wanted and what was got.
   broken = tenant: lib.filterAttrs (_: a: a.want != a.got) (contract tenant);
   contract = tenant: import ./contract.nix {inherit tenant;};
+
+  tenant = system: profile: flake.lib.mkTenant {inherit system profile;};
 
   isGuest = name: lib.hasPrefix "tenant-" name;
 in {
@@ -43,14 +35,23 @@ in {
     lib.mapAttrs (_: lib.filterAttrs (name: _: isGuest name)) flake.packages
   );
 
-  broken = system: profile: broken (flake.lib.mkTenant {inherit system profile;});
-  base = system: profile: (flake.lib.mkTenant {inherit system profile;}).config.mvm.firecracker;
-  units = system: profile: let
-    tenant = flake.lib.mkTenant {inherit system profile;};
+  inherit tenant;
+  broken = system: profile: broken (tenant system profile);
+
+  # Whether a nixosSystem of one's own gives the same guest with this module.
+  sameByModule = system: module: profile: let
+    own = lib.nixosSystem {modules = [flake.nixosModules.${module} {nixpkgs.hostPlatform = system;}];};
   in
+    lib.mapAttrs (_: a: a.drvPath) own.config.system.build.mvm
+    == lib.genAttrs ["rootfs" "kernel" "initrd" "fcBase"] (name: (tenant system profile).${name}.drvPath);
+  # Which Go the program's package asks for by name, and older releases lack.
+  hasGo = input.legacyPackages.x86_64-linux ? buildGo126Module;
+
+  base = system: profile: (tenant system profile).config.mvm.firecracker;
+  units = system: profile:
     (import ./units.nix {
       inherit lib;
-      inherit (tenant) config;
+      inherit (tenant system profile) config;
     })
     .started;
   reasons =

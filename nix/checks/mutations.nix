@@ -48,8 +48,9 @@ in [
   }
   {
     name = "another way to boot and to end";
-    breaks = ["systemd in the initrd" "modules in the initrd" "ctrl-alt-del reboots" "etc is read-only" "no perl in the activation" "power off ends the VMM" "halt ends the VMM"];
+    breaks = ["systemd in the initrd" "modules in the initrd" "ctrl-alt-del reboots" "etc is read-only" "no perl in the activation" "power off ends the VMM" "halt ends the VMM" "no warnings"];
     module = {
+      warnings = ["newer releases have one of their own for this initrd"];
       boot.initrd = {
         systemd.enable = mkForce false;
         kernelModules = mkForce ["virtio_mmio" "ext4"];

@@ -6,11 +6,22 @@
   ...
 }: {
   # No hardware of these kinds.
-  boot.swraid.enable = false;
-  boot.bcache.enable = false;
-  boot.kexec.enable = lib.mkDefault false;
-  boot.initrd.systemd = lib.optionalAttrs (options.boot.initrd.systemd ? tpm2) {tpm2.enable = false;};
+  boot =
+    {
+      swraid.enable = false;
+      bcache.enable = false;
+      initrd.systemd = lib.optionalAttrs (options.boot.initrd.systemd ? tpm2) {tpm2.enable = false;};
+    }
+    // lib.optionalAttrs (options.boot ? kexec) {kexec.enable = lib.mkDefault false;};
+  powerManagement.enable = lib.mkDefault false;
+  services.fstrim.enable = lib.mkDefault false; # the drives have no discard to offer
   services.lvm.enable = false;
+
+  # Nobody's service manager outlives a session, and no record of logins is kept.
+  users = lib.optionalAttrs (options.users ? manageLingering) {manageLingering = lib.mkDefault false;};
+  security.pam.services.login = lib.optionalAttrs (options.security.pam.services.type.getSubOptions [] ? lastlog) {
+    lastlog.enable = lib.mkForce false;
+  };
 
   # No console to log in at: neither a virtual terminal nor, for console=ttyS0,
   # the getty that systemd would start there.
