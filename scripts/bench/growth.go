@@ -2,156 +2,154 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/netip"
 	"os"
-	"path/filepath"
+	"os/exec"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/auser/mvm/internal/network/ipam"
-	"github.com/auser/mvm/internal/tenant"
+	"golang.org/x/sys/unix"
 )
 
-const simulated = "sim-"
+// growth is what one thing took beside so many tenants on disk.
+type growth struct {
+	name      string
+	do        func(context.Context) (processor time.Duration, err error)
+	wall, cpu map[int]*series
+}
 
-// growthPart measures commands while more and more tenants are on disk. Those
-// were built, ran and were stopped; only their files are simulated.
+var sizes = []int{10, 100, 1000, 10_000}
+
+// growthPart measures commands while more and more tenants are on disk, all
+// sizes in turn. Those were built, ran and were stopped; only their files are
+// simulated.
 func (b *bench) growthPart(ctx context.Context) error {
-	sizes := []int{10, 100, 1000, 10_000}
-	commands := []struct {
-		name string
-		do   []string
-	}{
-		{"list", []string{"tenant", "list"}},
-		{"show", []string{"tenant", "show", first}},
-		{"create", createArgs("grown")},
-		{"destroy", []string{"tenant", "destroy", "grown", "--wipe-volumes", "--yes"}},
-		{"run, own part", []string{"tenant", "run", first, "--no-wait"}},
-		{"firewall: close", []string{"tenant", "set", first, "--egress", "none"}},
-		{"firewall: open", []string{"tenant", "set", first, "--egress", "open"}},
-		{"reconcile, no change", []string{"reconcile"}},
-		{"stop --force", []string{"tenant", "stop", first, "--force"}},
-		{"gc --dry-run", []string{"gc", "--dry-run"}},
+	sim, err := b.simulate(sizes[len(sizes)-1])
+	if err != nil {
+		return err
 	}
-	took := map[string]series{}
-	for _, size := range sizes {
-		if err := b.simulate(size); err != nil {
-			return err
+	list := []*growth{
+		{name: "list", do: b.mvmDo("tenant", "list")},
+		{name: "the same files, read bare", do: func(context.Context) (time.Duration, error) { return b.readBare() }},
+		{name: "list --json", do: b.mvmDo("tenant", "list", "--json")},
+		{name: "show", do: b.mvmDo("tenant", "show", first)},
+		{name: "create", do: b.mvmDo(createArgs("grown")...)},
+		{name: "destroy", do: b.mvmDo("tenant", "destroy", "grown", "--wipe-volumes", "--yes")},
+		{name: "run --no-wait", do: b.mvmDo("tenant", "run", first, "--no-wait")},
+		{name: "firewall: close", do: b.mvmDo("tenant", "set", first, "--egress", "none")},
+		{name: "firewall: open", do: b.mvmDo("tenant", "set", first, "--egress", "open")},
+		{name: "reconcile, no change", do: b.mvmDo("reconcile")},
+		{name: "stop --force", do: b.mvmDo("tenant", "stop", first, "--force")},
+		{name: "gc, nothing to do", do: b.mvmDo("gc")},
+	}
+	for _, g := range list {
+		g.wall, g.cpu = map[int]*series{}, map[int]*series{}
+		for _, size := range sizes {
+			g.wall[size], g.cpu[size] = &series{}, &series{}
 		}
-		for range max(3, b.runs/2) {
-			for _, c := range commands {
+	}
+	for range max(3, b.runs/2) {
+		for _, size := range sizes {
+			if err := sim.show(size); err != nil {
+				return err
+			}
+			for _, g := range list {
 				began := time.Now()
-				if _, err := b.do(ctx, c.do...); err != nil {
+				cpu, err := g.do(ctx)
+				if err != nil {
 					return fmt.Errorf("beside %d: %w", size, err)
 				}
-				s := took[fmt.Sprint(c.name, size)]
-				s.add(time.Since(began))
-				took[fmt.Sprint(c.name, size)] = s
+				g.wall[size].add(time.Since(began))
+				g.cpu[size].add(cpu)
 			}
 		}
 	}
-	rows := [][]string{{"median, ms"}}
-	for _, size := range sizes {
-		rows[0] = append(rows[0], fmt.Sprint(size))
-	}
-	rows[0] = append(rows[0], "ratio")
-	for _, c := range commands {
-		row := []string{c.name}
-		for _, size := range sizes {
-			row = append(row, fmt.Sprintf("%.1f", took[fmt.Sprint(c.name, size)].median()))
-		}
-		few, many := took[fmt.Sprint(c.name, sizes[0])], took[fmt.Sprint(c.name, sizes[len(sizes)-1])]
-		rows = append(rows, append(row, fmt.Sprintf("%.2f", many.median()/few.median())))
-	}
-	printTable(rows...)
+	printGrowth("median, ms of wall time", list, func(g *growth) map[int]*series { return g.wall })
+	fmt.Print("\nOther work on the machine changes the times, but hardly what processors spend:\n\n")
+	printGrowth("median, ms of processor time", list, func(g *growth) map[int]*series { return g.cpu })
 	return b.removeSimulated()
 }
 
-// simulate makes there be n simulated tenants.
-func (b *bench) simulate(n int) error {
-	spec, err := b.store.LoadSpec(first)
-	if err != nil {
-		return err
+func printGrowth(head string, list []*growth, of func(*growth) map[int]*series) {
+	rows := [][]string{{head}}
+	for _, size := range sizes {
+		rows[0] = append(rows[0], fmt.Sprint(size))
 	}
-	state, err := b.store.LoadState(first)
-	if err != nil {
-		return err
-	}
-	manifest, err := os.ReadFile(b.store.Tenant(first).Manifest())
-	if err != nil {
-		return err
-	}
-	return b.changeLeases(func(leases *ipam.Registry) error {
-		for i := range n {
-			id := fmt.Sprintf("%s%05d", simulated, i)
-			if b.store.Exists(id) {
-				continue
-			}
-			t, s := b.store.Tenant(id), state
-			addr, _, err := leases.Lease(id)
-			if err != nil {
-				return err
-			}
-			spec.TenantID = id
-			s.Spec, s.Phase, s.Reason = spec, tenant.Stopped, "stopped on request"
-			s.ForgetProcesses()
-			s.Net.IP, s.Net.TAP, s.Net.MAC = addr.String(), tenant.TapName(b.store.Scope, id), tenant.MAC(b.store.Scope, id).String()
-			if err := errors.Join(os.MkdirAll(t.VolumesDir(), 0o700), os.MkdirAll(t.ArtifactsDir(), 0o700)); err != nil {
-				return err
-			}
-			stateJSON, err := json.MarshalIndent(s, "", "  ")
-			if err != nil {
-				return err
-			}
-			specJSON, err := json.MarshalIndent(spec, "", "  ")
-			if err != nil {
-				return err
-			}
-			// Without syncing each: 40,000 of them would take minutes.
-			if err := errors.Join(os.WriteFile(t.DataVolume(), nil, 0o600), os.WriteFile(t.Manifest(), manifest, 0o600),
-				os.WriteFile(t.StateFile(), stateJSON, 0o600), os.WriteFile(t.SpecFile(), specJSON, 0o600)); err != nil {
-				return err
-			}
+	rows[0] = append(rows[0], "ratio of last to first")
+	for _, g := range list {
+		row, took := []string{g.name}, of(g)
+		for _, size := range sizes {
+			row = append(row, fmt.Sprintf("%.1f", took[size].median()))
 		}
-		return nil
-	})
+		ratio := took[sizes[len(sizes)-1]].median() / took[sizes[0]].median()
+		rows = append(rows, append(row, fmt.Sprintf("%.2f", ratio)))
+	}
+	printTable(rows...)
 }
 
-// removeSimulated takes all simulated tenants away.
-func (h *host) removeSimulated() error {
-	dirs, err := filepath.Glob(h.store.Tenant(simulated + "*").Dir)
-	if err != nil || len(dirs) == 0 {
-		return err
-	}
-	for _, dir := range dirs {
-		if err := os.RemoveAll(dir); err != nil {
-			return err
+// mvmDo runs mvm and says what it and its children spent; the supervisor and
+// its VMM, which go on, not included.
+func (b *bench) mvmDo(args ...string) func(context.Context) (time.Duration, error) {
+	return func(ctx context.Context) (time.Duration, error) {
+		var stderr strings.Builder
+		cmd := exec.CommandContext(ctx, b.mvm, append([]string{"--root", b.root}, args...)...)
+		cmd.Stderr = &stderr
+		if err := cmd.Run(); err != nil {
+			return 0, fmt.Errorf("mvm %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 		}
+		return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
 	}
-	return h.changeLeases(func(leases *ipam.Registry) error {
-		for id := range leases.Leases() {
-			if strings.HasPrefix(id, simulated) {
-				leases.Release(id)
-			}
-		}
-		return nil
-	})
 }
 
-func (h *host) changeLeases(change func(*ipam.Registry) error) error {
-	leases, err := ipam.Load(h.store.LeasesFile(), netip.MustParsePrefix("10.50.0.1/16"))
+// readBare is the least that a list takes: the reading of every spec and state
+// and a look at every data volume, on all processors.
+func (b *bench) readBare() (time.Duration, error) {
+	before, err := spent()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := change(leases); err != nil {
-		return err
-	}
-	data, err := leases.Bytes()
+	names, err := b.store.Folders()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return os.WriteFile(h.store.LeasesFile(), data, 0o600)
+	var next, failed atomic.Int64
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			buf := make([]byte, 4096)
+			for i := next.Add(1); i <= int64(len(names)); i = next.Add(1) {
+				t := b.store.Tenant(names[i-1])
+				for _, path := range []string{t.SpecFile(), t.StateFile()} {
+					fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+					if err != nil {
+						failed.Add(1)
+						continue
+					}
+					if _, err := unix.Read(fd, buf); err != nil {
+						failed.Add(1)
+					}
+					unix.Close(fd)
+				}
+				if _, err := os.Stat(t.DataVolume()); err != nil {
+					failed.Add(1)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	after, err := spent()
+	if n := failed.Load(); n > 0 {
+		return 0, fmt.Errorf("cannot read %d files", n)
+	}
+	return after - before, err
+}
+
+// spent is this process's own processor time.
+func spent() (time.Duration, error) {
+	var now unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &now)
+	return time.Duration(now.Nano()), err
 }
