@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/auser/mvm/internal/run"
 )
@@ -45,12 +46,19 @@ type manager struct {
 	pkg     func(need) string
 	before  []string // what must run first, if anything
 	install []string
+	mend    []string // what may make install work after one that was cut short
 }
 
+// apt waits for one that still runs, as that of a killed bootstrap may.
+var apt = []string{"apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"}
+
 var managers = []manager{
-	{"apt-get", func(n need) string { return n.apt }, []string{"apt-get", "update", "-q"}, []string{"apt-get", "install", "-q", "-y", "--no-install-recommends"}},
-	{"dnf", func(n need) string { return n.dnf }, nil, []string{"dnf", "install", "-y"}},
-	{"pacman", func(n need) string { return n.pacman }, nil, []string{"pacman", "-S", "--noconfirm", "--needed"}},
+	{
+		"apt-get", func(n need) string { return n.apt }, slices.Concat(apt, []string{"update"}),
+		slices.Concat(apt, []string{"install", "-y", "--no-install-recommends"}), []string{"dpkg", "--configure", "-a"},
+	},
+	{"dnf", func(n need) string { return n.dnf }, nil, []string{"dnf", "install", "-y"}, nil},
+	{"pacman", func(n need) string { return n.pacman }, nil, []string{"pacman", "-S", "--noconfirm", "--needed"}, nil},
 }
 
 // Host is what bootstrap needs to know of a host.
@@ -74,6 +82,14 @@ func (e *NoManagerError) Error() string {
 	return "there is none of apt-get, dnf and pacman to install what is missing: " + strings.Join(e.Missing, ", ")
 }
 
+func (h Host) manager() (m manager, there bool) {
+	i := slices.IndexFunc(managers, func(m manager) bool { return h.Has(m.program) })
+	if i < 0 {
+		return manager{}, false
+	}
+	return managers[i], true
+}
+
 // Plan returns the command lines that install what the host lacks, none where
 // nothing is missing, and the programs that are missing.
 func Plan(h Host) (commands [][]string, missing []string, err error) {
@@ -87,11 +103,10 @@ func Plan(h Host) (commands [][]string, missing []string, err error) {
 	if len(lacking) == 0 {
 		return nil, nil, nil
 	}
-	i := slices.IndexFunc(managers, func(m manager) bool { return h.Has(m.program) })
-	if i < 0 {
+	m, there := h.manager()
+	if !there {
 		return nil, missing, &NoManagerError{missing}
 	}
-	m := managers[i]
 	if m.before != nil {
 		commands = append(commands, m.before)
 	}
@@ -102,18 +117,31 @@ func Plan(h Host) (commands [][]string, missing []string, err error) {
 	return append(commands, install), missing, nil
 }
 
+// grace is how long an interrupted package manager may take to come to an end.
+// Killed, it may leave packages half installed, and others locked out.
+const grace = time.Minute
+
 // Install makes the host have every program. say tells what is being done;
-// what the package manager says goes to out.
+// what the package manager says goes to out. Cut short at any instant, it does
+// the rest when it is called again.
 func Install(ctx context.Context, h Host, say func(format string, args ...any), out io.Writer) error {
 	commands, missing, err := Plan(h)
 	if err != nil || len(missing) == 0 {
 		return err
 	}
 	say("installing what is missing: %s", strings.Join(missing, ", "))
-	for _, argv := range commands {
+	do := func(argv []string) error {
 		say("  %s", run.Quote(argv))
 		env := append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		if err := run.Run(ctx, run.Command{Name: argv[0], Args: argv[1:], Env: env, Stdout: out, Stderr: out}); err != nil {
+		return run.Run(ctx, run.Command{Name: argv[0], Args: argv[1:], Env: env, Stdout: out, Stderr: out, Grace: grace})
+	}
+	m, _ := h.manager()
+	for i, argv := range commands {
+		err := do(argv)
+		if err != nil && ctx.Err() == nil && m.mend != nil && i == len(commands)-1 && do(m.mend) == nil {
+			err = do(argv)
+		}
+		if err != nil {
 			return err
 		}
 	}

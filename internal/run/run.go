@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -26,6 +27,10 @@ type Command struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer // what goes here is kept for the error, too
+
+	// Grace has a command that is cancelled be sent SIGINT, and killed only when
+	// it has not ended this much later; 0 kills at once.
+	Grace time.Duration
 }
 
 // Error is a command that could not be run or ended with a failure.
@@ -64,6 +69,10 @@ func Run(ctx context.Context, c Command) error {
 	cmd := exec.CommandContext(ctx, c.Name, c.Args...)
 	cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout = c.Dir, c.Env, c.Stdin, c.Stdout
 	cmd.WaitDelay = killDelay
+	if c.Grace > 0 {
+		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+		cmd.WaitDelay = c.Grace
+	}
 	tail := &tailWriter{max: 4096}
 	cmd.Stderr = tail
 	if c.Stderr != nil {
