@@ -83,7 +83,7 @@ from being done. docs/tenants.schema.json is a schema for editors.`,
 				}
 			}
 			if err != nil {
-				return fmt.Errorf("%d of %d tenants could not be made as declared: %w", failed, len(plans), err)
+				return &partialError{failed, len(plans), err}
 			}
 			return nil
 		},
@@ -98,6 +98,19 @@ from being done. docs/tenants.schema.json is a schema for editors.`,
 	requireFlag(cmd, "file", "mvm apply -f tenants.yaml")
 	return cmd
 }
+
+// partialError says how many tenants failed. Each failure has been printed with
+// its tenant; the exit code is the first one's.
+type partialError struct {
+	failed, all int
+	err         error
+}
+
+func (e *partialError) Error() string {
+	return fmt.Sprintf("%d of %d tenants could not be made as declared", e.failed, e.all)
+}
+
+func (e *partialError) Unwrap() error { return e.err }
 
 func (a *app) planFile(h *lifecycle.Host, from string, prune bool) ([]lifecycle.Plan, error) {
 	data, err := a.readInput(from)

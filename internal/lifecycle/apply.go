@@ -156,10 +156,11 @@ func (h *Host) applyStep(ctx context.Context, p *Plan, step string) error {
 			s.FlakeRef, s.Profile, s.VCPUs, s.MemMiB = w.FlakeRef, w.Profile, w.VCPUs, w.MemMiB
 			s.DataMiB, s.Egress, s.Restart, s.Volumes, s.Machine = w.DataMiB, w.Egress, w.Restart, w.Volumes, w.Machine
 		})
-		for when, list := range map[string][]string{"at the next run": changed.Next, "at the next build and run": changed.Make} {
-			for _, c := range list {
-				p.Later = append(p.Later, c+", "+when)
-			}
+		for _, c := range changed.Next {
+			p.Later = append(p.Later, c+", at the next run")
+		}
+		for _, c := range changed.Make {
+			p.Later = append(p.Later, c+", at the next build and run")
 		}
 		return err
 	case "build":
