@@ -66,13 +66,18 @@ func (k *killEnv) life(t *testing.T, flake *toy) []given {
 	if err := os.WriteFile(fleet, []byte(declare), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	damageChoice := func(t *testing.T) {
+		if err := os.WriteFile(filepath.Join(k.root, "builder.json"), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	leaveSnapshot := func(t *testing.T) {
 		flake.edit(t)
 		k.mvm(t, "sync", flake.dir)
 	}
 	return []given{
 		{args: []string{"setup", "--tier", "software"}, did: `^tier software`},
-		{args: []string{"builder", "build-local", "--from", filepath.Join(k.cache, "builder")}, did: `^builds use builder image`},
+		{before: damageChoice, args: []string{"builder", "build-local", "--from", filepath.Join(k.cache, "builder")}, did: `^builds use builder image`},
 		{args: create, did: `^tenant acme created: 10\.55\.0\.10,`, already: `^tenant acme exists already, with these values$`, once: true},
 		{args: []string{"sync", flake.dir}, did: `^sha256-`},
 		{args: []string{"tenant", "build", "acme"}, did: `^tenant acme built in`, already: `^tenant acme is up to date`, once: true},

@@ -70,7 +70,7 @@ func Append(path string, e Entry) (err error) {
 	if last != nil {
 		var entry Entry
 		if err := json.Unmarshal(last, &entry); err != nil {
-			return fmt.Errorf("its last line is damaged: %w", err)
+			return &DamagedError{fmt.Errorf("its last line is damaged: %w", err), path}
 		}
 		before = Head{entry.Seq, hash(last)}
 	}
@@ -97,6 +97,20 @@ func Append(path string, e Entry) (err error) {
 	return writeHead(path, Head{e.Seq, hash(line)})
 }
 
+// DamagedError is a record that cannot be gone on with.
+type DamagedError struct {
+	Err  error
+	Path string
+}
+
+func (e *DamagedError) Error() string { return e.Err.Error() }
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// Advice is the hint that goes with the error.
+func (e *DamagedError) Advice() string {
+	return "restore the file from a backup, or move it aside and keep it: mvm writes another"
+}
+
 // Head is the last line of a record. It is also kept in a file of its own: a
 // chain alone does not show that its end was cut off.
 type Head struct {
@@ -116,7 +130,7 @@ func readHead(path string) (Head, error) {
 		err = json.Unmarshal(data, &h)
 	}
 	if err != nil {
-		return h, fmt.Errorf("cannot read its head %s: %w", headFile(path), err)
+		return h, &DamagedError{fmt.Errorf("cannot read its head %s: %w", headFile(path), err), headFile(path)}
 	}
 	return h, nil
 }

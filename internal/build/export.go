@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,7 +41,7 @@ func PublicStoreKey(secret string) (string, error) {
 	name, encoded, _ := strings.Cut(secret, ":")
 	key, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || len(key) != ed25519.PrivateKeySize {
-		return "", fmt.Errorf("cannot use the store key %q: it is damaged", name)
+		return "", errors.New("it is no secret key of Nix's form") // and says nothing of what it holds
 	}
 	public := ed25519.PrivateKey(key).Public().(ed25519.PublicKey)
 	return name + ":" + base64.StdEncoding.EncodeToString(public), nil

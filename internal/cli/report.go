@@ -67,7 +67,7 @@ func classify(err error) (code int, hint string) {
 		usage   *usageError
 		input   *tenant.InputError
 		busy    *store.BusyError
-		damaged *store.DamagedError
+		advised interface{ Advice() string }
 		life    *lifecycle.Error
 		built   *build.Error
 		start   *supervisor.StartError
@@ -81,14 +81,14 @@ func classify(err error) (code int, hint string) {
 		return exitNotFound, "mvm tenant list shows the tenants"
 	case errors.As(err, &busy):
 		return exitState, "try again later, or give it longer with --wait 10m"
-	case errors.As(err, &damaged):
-		return exitFailed, "restore the file from a backup, or destroy the tenant: its data volume is kept"
 	case errors.As(err, &life):
 		return kindCode(life), life.Hint
 	case errors.As(err, &built):
 		return kindCode(built), built.Hint
 	case errors.As(err, &start):
 		return exitFailed, start.Hint
+	case errors.As(err, &advised):
+		return exitFailed, advised.Advice()
 	}
 	return exitFailed, upgrade.Hint(err)
 }

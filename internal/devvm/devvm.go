@@ -85,8 +85,8 @@ func GC(ctx context.Context, main *lifecycle.Host, dryRun bool) ([]build.GCItem,
 	return items, errors.Join(err, devErr)
 }
 
-// Open takes over what the tenants' host is set up with: tier, VMM, engine and
-// builder image. say tells a person what is being done.
+// Open takes over what the tenants' host is set up with: tier, VMM and engine.
+// say tells a person what is being done.
 func Open(main *lifecycle.Host, say func(format string, args ...any)) (*VM, error) {
 	s, err := store.Open(Dir(main.Store.Root))
 	if err != nil {
@@ -96,9 +96,6 @@ func Open(main *lifecycle.Host, say func(format string, args ...any)) (*VM, erro
 	c.Network.Subnet, c.Network.Bridge = Subnet, ""
 	// Next to the tenants' uids, which follow the base.
 	c.Limits.UIDBase--
-	if c.Build.Image, err = main.BuilderImage(); err != nil {
-		return nil, err
-	}
 	// The supervisor reads it from there.
 	data, err := c.Encode()
 	if err != nil {

@@ -35,7 +35,7 @@ func (h *Host) Verify(id string) (build.Manifest, error) {
 	}
 	m, err := build.DecodeManifest(data)
 	if err != nil {
-		return build.Manifest{}, &store.DamagedError{Path: path, Err: err}
+		return build.Manifest{}, &store.DamagedError{Path: path, Err: err, Remedy: "mvm tenant build " + id}
 	}
 	return m, build.Verify(m, h.Store.ImagesDir(), build.VerifyFull)
 }

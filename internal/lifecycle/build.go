@@ -101,7 +101,8 @@ func (h *Host) instance(id string) (string, error) {
 
 func (h *Host) buildRequest(ctx context.Context, spec tenant.Spec, o BuildOptions) (build.Request, error) {
 	previous, err := h.Manifest(spec.TenantID)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	var damaged *store.DamagedError // which this build replaces
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.As(err, &damaged) {
 		return build.Request{}, err
 	}
 	instance, err := h.instance(spec.TenantID)
@@ -162,7 +163,7 @@ func (h *Host) Manifest(id string) (*build.Manifest, error) {
 	}
 	m, err := build.DecodeManifest(data)
 	if err != nil {
-		return nil, &store.DamagedError{Path: h.Store.Tenant(id).Manifest(), Err: err}
+		return nil, &store.DamagedError{Path: h.Store.Tenant(id).Manifest(), Err: err, Remedy: "mvm tenant build " + id}
 	}
 	return &m, nil
 }

@@ -18,8 +18,12 @@ type chosenImage struct {
 }
 
 // BuilderImage is the image that builds use: what config.toml says, else what
-// mvm builder chose, else "", the pinned public one.
+// mvm builder chose, else "", the pinned public one. The dev microVM's is the
+// tenants'.
 func (h *Host) BuilderImage() (string, error) {
+	if h.Parent != nil {
+		return h.Parent.BuilderImage()
+	}
 	if h.Config.Build.Image != "" {
 		return h.Config.Build.Image, nil
 	}
@@ -32,7 +36,7 @@ func (h *Host) BuilderImage() (string, error) {
 	}
 	var chosen chosenImage
 	if err := json.Unmarshal(data, &chosen); err != nil {
-		return "", &store.DamagedError{Path: h.Store.BuilderFile(), Err: err}
+		return "", &store.DamagedError{Path: h.Store.BuilderFile(), Err: err, Remedy: "choose the image anew with mvm builder pull, build-local or set"}
 	}
 	return chosen.Image, nil
 }
@@ -81,7 +85,7 @@ func EnsureBuilderArchive(ctx context.Context, dir string, update bool) (path st
 
 func (h *Host) choose(image build.Image) error {
 	before, err := h.BuilderImage()
-	if err != nil {
+	if damaged := (*store.DamagedError)(nil); err != nil && !errors.As(err, &damaged) {
 		return err
 	}
 	if before == image.Ref {

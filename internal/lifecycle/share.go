@@ -11,6 +11,7 @@ import (
 
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/store"
 )
 
 // Share signs what the tenant's last build made and adds it to the shared
@@ -47,7 +48,7 @@ func (h *Host) Share(ctx context.Context, id string) (publicKey string, err erro
 	if err != nil {
 		return "", err
 	}
-	if publicKey, err = build.PublicStoreKey(secret); err != nil {
+	if publicKey, err = h.publicKey(secret); err != nil {
 		return "", err
 	}
 	err = build.ExportStore(ctx, build.ExportRequest{
@@ -86,6 +87,15 @@ func (h *Host) cacheKey() (string, error) {
 	return string(data), nil
 }
 
+func (h *Host) publicKey(secret string) (string, error) {
+	public, err := build.PublicStoreKey(secret)
+	if err != nil {
+		path := h.Store.CacheKeyFile()
+		return "", &store.DamagedError{Path: path, Err: err, Remedy: "restore the file from a backup, or remove it: mvm builder share makes another key and signs with it"}
+	}
+	return public, nil
+}
+
 // sharedCache is the folder that builds may take signed store paths from, and
 // the keys they accept: this host's own and the configured ones. Without a
 // folder or a key there is nothing to take.
@@ -100,7 +110,7 @@ func (h *Host) sharedCache() (dir string, keys []string, err error) {
 	secret, err := h.cacheKey()
 	switch {
 	case err == nil:
-		public, err := build.PublicStoreKey(secret)
+		public, err := h.publicKey(secret)
 		if err != nil {
 			return "", nil, err
 		}

@@ -6,6 +6,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -102,16 +103,32 @@ func (s *Store) checkVersion() error {
 		return fmt.Errorf("cannot read the state directory's version: %w", err)
 	}
 	if v := strings.TrimSpace(string(data)); v != layoutVersion {
-		return fmt.Errorf("cannot use state directory %s: its layout has version %q, this mvm knows %s", s.Root, v, layoutVersion)
+		return &layoutError{fmt.Sprintf("cannot use state directory %s: its layout has version %q, this mvm knows %s", s.Root, v, layoutVersion), s.versionFile()}
 	}
 	return nil
 }
 
-// DamagedError is a state file that cannot be understood. Other tenants are
-// not concerned.
+// layoutError refuses what another mvm made, or what was damaged.
+type layoutError struct{ msg, file string }
+
+func (e *layoutError) Error() string { return e.msg }
+
+// Advice is the hint that goes with the error.
+func (e *layoutError) Advice() string {
+	return fmt.Sprintf("use the mvm that made it, or another --root; where only %s was damaged, restore its line: %s", e.file, layoutVersion)
+}
+
+// DamagedError is a state file that cannot be understood. Where it is a
+// tenant's, other tenants are not concerned.
 type DamagedError struct {
-	Path string
-	Err  error
+	Path   string
+	Err    error
+	Remedy string // what to do; empty: what there is to do about any file of a tenant's
+}
+
+// Advice is the hint that goes with the error.
+func (e *DamagedError) Advice() string {
+	return cmp.Or(e.Remedy, "restore the file from a backup, or destroy the tenant: its data volume is kept")
 }
 
 func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.Path, e.Err) }
@@ -183,11 +200,11 @@ func (s *Store) LoadSpec(id string) (tenant.Spec, error) {
 		return spec, err
 	}
 	if spec.TenantID != id {
-		return spec, &DamagedError{s.Tenant(id).SpecFile(), fmt.Errorf("it belongs to tenant %q", spec.TenantID)}
+		return spec, &DamagedError{Path: s.Tenant(id).SpecFile(), Err: fmt.Errorf("it belongs to tenant %q", spec.TenantID)}
 	}
 	spec.Defaults()
 	if err := spec.Validate(); err != nil {
-		return spec, &DamagedError{s.Tenant(id).SpecFile(), err}
+		return spec, &DamagedError{Path: s.Tenant(id).SpecFile(), Err: err}
 	}
 	return spec, nil
 }
@@ -215,12 +232,12 @@ func (s *Store) load(id, path string, into json.Unmarshaler) error {
 	case errors.Is(err, fs.ErrNotExist) && !s.Exists(id):
 		return fmt.Errorf("%w: %s", ErrNotFound, id)
 	case errors.Is(err, fs.ErrNotExist):
-		return &DamagedError{path, errors.New("it is missing")}
+		return &DamagedError{Path: path, Err: errors.New("it is missing")}
 	case err != nil:
 		return fmt.Errorf("cannot read %s: %w", path, err)
 	}
 	if err := into.UnmarshalJSON(data); err != nil {
-		return &DamagedError{path, err}
+		return &DamagedError{Path: path, Err: err}
 	}
 	return nil
 }
