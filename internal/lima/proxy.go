@@ -87,11 +87,14 @@ func (vm *VM) Run(ctx context.Context, c Command) (int, error) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	err := vm.attend(ctx, cmd, ended, c.Signals, pidfile)
+	untold, err := vm.attend(ctx, cmd, ended, c.Signals, pidfile)
 
 	code, err := exitCode(err)
 	if err != nil {
 		return 0, fmt.Errorf("cannot run mvm in the Lima VM: %w", err)
+	}
+	if untold != 0 && code != 0 {
+		return 128 + int(untold), nil
 	}
 	if code == exitLost {
 		return vm.trueCode(ctx, pidfile)
@@ -124,15 +127,16 @@ func connectStdin(cmd *exec.Cmd, in *os.File, terminal bool) error {
 	return nil
 }
 
-// attend waits for the command's end and passes on signals until then.
-func (vm *VM) attend(ctx context.Context, cmd *exec.Cmd, ended <-chan error, signals <-chan os.Signal, pidfile string) error {
+// attend waits for the command's end and passes on signals until then. One that
+// could not be passed on ended the connection instead, and is returned.
+func (vm *VM) attend(ctx context.Context, cmd *exec.Cmd, ended <-chan error, signals <-chan os.Signal, pidfile string) (untold syscall.Signal, err error) {
 	forwardCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	failed := make(chan struct{}, 1)
+	failed := make(chan syscall.Signal, 1)
 	for {
 		select {
 		case err := <-ended:
-			return err
+			return untold, err
 		case sig := <-signals:
 			name, ok := signalNames[sig]
 			if !ok {
@@ -141,16 +145,16 @@ func (vm *VM) attend(ctx context.Context, cmd *exec.Cmd, ended <-chan error, sig
 			go func() {
 				if _, err := vm.inside(forwardCtx, nil, "sudo", "sh", "-c", signalScript, "mvm", pidfile, name); err != nil {
 					select {
-					case failed <- struct{}{}:
+					case failed <- sig.(syscall.Signal): // signalNames has no others
 					default:
 					}
 				}
 			}()
-		case <-failed:
+		case untold = <-failed:
 			// The command cannot be told: do not leave who sent the signal
 			// waiting. It is an error of its own if it has ended meanwhile.
 			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-				return err
+				return untold, err
 			}
 		}
 	}
