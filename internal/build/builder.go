@@ -29,8 +29,8 @@ type builder struct {
 
 	engine   Engine
 	image    Image
-	snapshot Snapshot // zero for a remote source
-	only     string   // a Nix function of the flake's packages: evaluate this, build nothing
+	snapshot Snapshot    // zero for a remote source
+	only     *Evaluation // instead of a build
 	log      *nixLog
 	warnings []string
 }
@@ -322,9 +322,16 @@ func (b *builder) container(out string) container {
 	}
 	mounts = append(mounts, mount{source: out, target: "/out"})
 	nofile, nproc := ulimits(b.engine)
-	expr, attr := pickExpr(b.req.Tenant, b.req.Profile), "packages."+b.req.System
-	if b.only != "" {
-		expr, attr = b.only, "packages"
+	argv := []string{"sh", "-c", builderScript, "mvm-build", ref, registry}
+	if b.only != nil {
+		argv = append(argv, b.only.Expr, "packages", oneOrZero(b.req.RequireLock), "0", "1")
+		for n, o := range b.only.Inputs {
+			mounts = append(mounts, mount{source: o.Folder, target: o.target(n), readOnly: true})
+			argv = append(argv, "--override-input", o.Input, "path:"+o.target(n))
+		}
+	} else {
+		argv = append(argv, pickExpr(b.req.Tenant, b.req.Profile), "packages."+b.req.System,
+			oneOrZero(b.req.RequireLock), oneOrZero(b.req.Check), "0")
 	}
 	return container{
 		name:   containerName(b.req.Scope, b.req.Tenant),
@@ -342,9 +349,7 @@ func (b *builder) container(out string) container {
 		limits: b.req.Limits, nofile: nofile, nproc: nproc,
 		offline: b.req.Offline,
 		sandbox: !b.req.NoSandbox,
-		argv: []string{"sh", "-c", builderScript, "mvm-build", ref, registry,
-			expr, attr,
-			oneOrZero(b.req.RequireLock), oneOrZero(b.req.Check), oneOrZero(b.only != "")},
+		argv:    argv,
 	}
 }
 

@@ -6,9 +6,11 @@
 #   $4 attribute holding them, such as packages.x86_64-linux
 #   $5 1: refuse an incomplete lock   $6 1: build a second time and compare
 #   $7 1: only evaluate: apply $3 to $4, write the result as JSON, build nothing
+#   $8… for that, options that say where Nix takes the flake's inputs from
 set -eu
 umask 022
 ref=$1 registry=$2 pick=$3 attr=$4 require_lock=$5 check=$6 only=$7
+shift 7
 say() { printf '@mvm %s\n' "$*" >&2; }
 
 # A store that was not prepared for this user is prepared by the caller.
@@ -38,15 +40,16 @@ take() {
 }
 
 # Locks the flake: what its inputs are, and whether its own lock says it all.
+# Its arguments are Nix's.
 lock() {
     say tentative
-    if nix flake metadata --json --no-update-lock-file "$ref" >/out/metadata.json; then
+    if nix flake metadata --json --no-update-lock-file "$@" "$ref" >/out/metadata.json; then
         say definite
         return
     fi
     say definite
     if [ "$require_lock" = 1 ]; then say fail lock; return 1; fi
-    nix flake metadata --json --no-write-lock-file "$ref" >/out/metadata.json || { say fail evaluate; return 1; }
+    nix flake metadata --json --no-write-lock-file "$@" "$ref" >/out/metadata.json || { say fail evaluate; return 1; }
     : >/out/unlocked
 }
 
@@ -66,13 +69,13 @@ build() {
     printf %s "$registry" >/tmp/registry.json
 
     say phase evaluate
-    lock
+    lock "$@"
     # A branch may move between two commands: from here on it is this commit.
     case $ref in path:* | flake:*) ;; *)
         ref=$(nix eval --impure --raw --expr '(builtins.fromJSON (builtins.readFile "/out/metadata.json")).url') ;;
     esac
     if [ "$only" = 1 ]; then
-        nix eval --json --no-write-lock-file "$ref#$attr" --apply "$pick" >/out/evaluated.json || { say fail evaluate; return 1; }
+        nix eval --json --no-write-lock-file "$@" "$ref#$attr" --apply "$pick" >/out/evaluated.json || { say fail evaluate; return 1; }
         return
     fi
     evaluate
@@ -108,5 +111,5 @@ build() {
     wait $info
 }
 
-build &
+build "$@" &
 wait $!

@@ -6,17 +6,54 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
 )
 
-// Evaluate applies expr, a Nix function, to the packages of the flake and
-// returns what it yields, as JSON. It runs in a container as a build does, under
-// the lock of the request's tenant, and leaves nothing, also not its store.
-func Evaluate(ctx context.Context, req Request, expr string, progress Progress) (_ []byte, err error) {
+// Evaluation is a question to a flake.
+type Evaluation struct {
+	Expr   string          // a Nix function of the flake's packages, for all systems
+	Inputs []InputOverride // inputs that are taken from this host
+}
+
+// InputOverride has an input of a flake taken from a folder of this host,
+// whatever the flake and its lock say. The folder is not copied beforehand.
+type InputOverride struct {
+	Input  string // its name, or input/input for one of another's
+	Folder string // absolute
+}
+
+var inputPath = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_-]*(/[a-zA-Z0-9_][a-zA-Z0-9_-]*)*$`)
+
+// ParseInputOverride reads <input>=<folder>; a relative folder is taken from dir.
+func ParseInputOverride(text, dir string) (InputOverride, error) {
+	const hint = "write it as nixpkgs=/path/to/nixpkgs"
+	input, folder, ok := strings.Cut(text, "=")
+	if !ok || folder == "" || !inputPath.MatchString(input) {
+		return InputOverride{}, &Error{Kind: ErrInput, Msg: fmt.Sprintf("cannot override a flake's input with %q", text), Hint: hint}
+	}
+	if !filepath.IsAbs(folder) {
+		folder = filepath.Join(dir, folder)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "flake.nix")); err != nil {
+		return InputOverride{}, &Error{Kind: ErrInput, Msg: "cannot override the flake's input " + input, Err: err, Hint: hint}
+	}
+	return InputOverride{Input: input, Folder: filepath.Clean(folder)}, nil
+}
+
+// target is where the container finds the n-th input that is overridden.
+func (InputOverride) target(n int) string { return "/inputs/" + strconv.Itoa(n) }
+
+// Evaluate applies what e asks to the packages of the flake and returns what it
+// yields, as JSON. It runs in a container as a build does, under the lock of
+// the request's tenant, and leaves nothing, also not its store.
+func Evaluate(ctx context.Context, req Request, e Evaluation, progress Progress) (_ []byte, err error) {
 	b, err := newBuilder(req, progress)
 	if err != nil {
 		return nil, err
 	}
-	b.only = expr
+	b.only = &e
 	held, err := b.takeSource(ctx)
 	if err != nil {
 		return nil, err

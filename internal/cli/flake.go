@@ -19,6 +19,7 @@ func (a *app) flakeCommand() *cobra.Command {
 
 func (a *app) flakeCheck() *cobra.Command {
 	var opts lifecycle.BuildOptions
+	var inputs []string
 	cmd := &cobra.Command{
 		Use:   "check <flake>",
 		Short: "List the guests that a flake offers, and what is missing from them",
@@ -27,8 +28,12 @@ func (a *app) flakeCheck() *cobra.Command {
 The flake is evaluated in a throw-away container, as for a build; nothing is
 built. A guest is a tenant's own or a profile's; the outputs that each needs are
 in docs/flake-contract.md. The command fails where a guest is incomplete or
-there is none.`,
+there is none.
+
+With --override-input an input is taken from a folder of this host, for a flake
+whose inputs can't be reached, or to see what another nixpkgs makes of it.`,
 		Example: `  mvm flake check ./nix/debian --offline
+  mvm flake check ./nix --offline --override-input nixpkgs=/src/nixpkgs
   mvm flake check github:example/guests --json`,
 		Args: exactArgs(1, "one flake"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -42,7 +47,7 @@ there is none.`,
 			}
 			progress, stop := a.followBuild("checking " + args[0])
 			opts.Progress = progress
-			report, err := h.CheckFlake(cmd.Context(), args[0], dir, opts)
+			report, err := h.CheckFlake(cmd.Context(), args[0], dir, inputs, opts)
 			stop()
 			if err != nil {
 				return err
@@ -59,6 +64,7 @@ there is none.`,
 		},
 	}
 	cmd.Flags().BoolVar(&opts.Offline, "offline", false, "evaluate without network")
+	cmd.Flags().StringArrayVar(&inputs, "override-input", nil, "take an input of the flake from a folder: `input=folder` (may be given several times)")
 	cmd.Flags().StringVar(&opts.Engine, "engine", "", "container engine: docker, nerdctl or podman (default: build.engine, else the first that answers)")
 	a.jsonFlag(cmd, flakecheck.Report{})
 	return cmd

@@ -10,11 +10,20 @@ import (
 )
 
 // CheckFlake says which guests a flake offers and what is missing from them.
-// ref is relative to dir. Nothing is built.
-func (h *Host) CheckFlake(ctx context.Context, ref, dir string, o BuildOptions) (flakecheck.Report, error) {
+// ref is relative to dir, and so are the folders in inputs, each of which is
+// <input>=<folder>. Nothing is built.
+func (h *Host) CheckFlake(ctx context.Context, ref, dir string, inputs []string, o BuildOptions) (flakecheck.Report, error) {
 	ref, err := absFlake(ref, dir)
 	if err != nil {
 		return flakecheck.Report{}, err
+	}
+	var overrides []build.InputOverride
+	for _, text := range inputs {
+		override, err := build.ParseInputOverride(text, dir)
+		if err != nil {
+			return flakecheck.Report{}, err
+		}
+		overrides = append(overrides, override)
 	}
 	queue, err := h.queue(ctx, evaluation, o.Progress)
 	if err != nil {
@@ -27,7 +36,7 @@ func (h *Host) CheckFlake(ctx context.Context, ref, dir string, o BuildOptions) 
 			return nil, err
 		}
 		req.LogPath = filepath.Join(h.Store.BuildsDir(), evaluation+".log")
-		return build.Evaluate(ctx, req, expr, o.Progress)
+		return build.Evaluate(ctx, req, build.Evaluation{Expr: expr, Inputs: overrides}, o.Progress)
 	})
 }
 
