@@ -55,7 +55,10 @@ func (h *Host) Setup(ctx context.Context, o SetupOptions) (SetupDone, error) {
 		}
 		c.Tier, c.TierReason = config.TierKVM, why
 	case config.TierSoftware:
-		c.Tier, c.TierReason = config.TierSoftware, "asked for with --tier software; "+why
+		c.Tier, c.TierReason = config.TierSoftware, "asked for with --tier software"
+		if why != "" {
+			c.TierReason += "; " + why
+		}
 	default:
 		return SetupDone{}, &tenant.InputError{Msg: fmt.Sprintf("%q is no tier", o.Tier), Hint: "use kvm or software"}
 	}

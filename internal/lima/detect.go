@@ -2,7 +2,9 @@ package lima
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +29,7 @@ func Detect(ctx context.Context, goos string) (Host, error) {
 	if err != nil {
 		return Host{}, fmt.Errorf("cannot tell which machine this is: %w", err)
 	}
-	_, err = os.Stat("/dev/kvm")
+	usable, denied := openKVM()
 	var nested []byte
 	files, globErr := filepath.Glob("/sys/module/kvm_*/parameters/nested")
 	if globErr != nil {
@@ -38,5 +40,17 @@ func Detect(ctx context.Context, goos string) (Host, error) {
 			return Host{}, fmt.Errorf("cannot tell what this host's KVM offers: %w", globErr)
 		}
 	}
-	return ParseLinux(strings.TrimSpace(string(machine)), err == nil, string(nested))
+	h, err := ParseLinux(strings.TrimSpace(string(machine)), usable, string(nested))
+	h.Denied = denied
+	return h, err
+}
+
+// openKVM says whether this user can open /dev/kvm, or may not.
+func openKVM() (usable, denied bool) {
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		return false, errors.Is(err, fs.ErrPermission)
+	}
+	f.Close()
+	return true, false
 }

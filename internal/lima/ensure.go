@@ -9,63 +9,111 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/auser/mvm/internal/run"
 )
 
 const (
-	bootTimeout  = 5 * time.Minute
+	bootTimeout  = 10 * time.Minute // of an emulated machine
 	setupTimeout = 20 * time.Minute // the first boot installs packages
 )
 
 // Setup makes the VM where there is none, starts it, waits until it is
-// provisioned and installs mvm in it. Each step is skipped where it is done.
-func (vm *VM) Setup(ctx context.Context, h Host, s Settings, recreate bool) error {
+// provisioned and installs mvm in it. Each step is skipped where it is done. A
+// VM that is a person's own, which it did not make, is taken as it is.
+func (vm *VM) Setup(ctx context.Context, h Host, s Settings, recreate bool) (made bool, err error) {
 	text, hash, err := Render(h, s)
 	if err != nil {
-		return err
+		return false, err
 	}
 	unlock, err := vm.lock(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer unlock()
 	inst, err := vm.Look(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if inst.Status != StatusMissing && inst.Template() != hash {
+	if err := inst.fits(hash); err != nil {
 		if !recreate {
-			return &Error{
-				Msg:  fmt.Sprintf("the Lima VM %s was made with other settings or by another mvm", vm.Name),
-				Hint: "mvm setup --recreate makes it anew: everything in it is lost, tenants and their data too",
-			}
+			return false, err
 		}
-		vm.Say("deleting the Lima VM %s", vm.Name)
-		if err := vm.limactl(ctx, "delete", "-f", vm.Name); err != nil {
-			return fmt.Errorf("cannot delete the Lima VM: %w", err)
+		if err := vm.remove(ctx); err != nil {
+			return false, err
 		}
 		inst = Instance{Name: vm.Name}
 	}
 	if inst.Status == StatusMissing {
-		file := filepath.Join(vm.Dir, vm.Name+".yaml")
-		if err := os.WriteFile(file, text, 0o600); err != nil {
-			return fmt.Errorf("cannot write the Lima VM's template: %w", err)
-		}
-		vm.Say("making the Lima VM %s (this fetches an image and installs packages)", vm.Name)
-		if err := vm.limactl(ctx, "start", "--tty=false", "--timeout", setupTimeout.String(), "--name", vm.Name, file); err != nil {
-			return fmt.Errorf("cannot make the Lima VM: %w", err)
-		}
-	} else if err := vm.start(ctx, inst); err != nil {
-		return err
+		inst, err = vm.create(ctx, text)
+	} else {
+		err = vm.startAgain(ctx, inst)
 	}
-	p, err := vm.waitReady(ctx, setupTimeout)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return vm.install(ctx, p)
+	p, err := vm.waitReady(ctx, inst, setupTimeout)
+	if err != nil {
+		return false, err
+	}
+	return inst.made(), vm.install(ctx, p)
+}
+
+// fits says what keeps an instance from being the one that setup would make.
+func (i Instance) fits(hash string) error {
+	switch {
+	case i.Status == StatusMissing:
+		return nil
+	case i.Config == nil:
+		return i.unreadable()
+	case i.made() && i.Template() != hash:
+		return &Error{
+			Msg:  fmt.Sprintf("the Lima VM %s was made with other settings or by another mvm", i.Name),
+			Hint: "mvm setup --recreate makes it anew: everything in it is lost, tenants and their data too",
+		}
+	}
+	return nil
+}
+
+// create makes the instance and boots it for the first time.
+func (vm *VM) create(ctx context.Context, template []byte) (Instance, error) {
+	file := filepath.Join(vm.Dir, vm.Name+".yaml")
+	if err := os.WriteFile(file, template, 0o600); err != nil {
+		return Instance{}, fmt.Errorf("cannot write the Lima VM's template: %w", err)
+	}
+	vm.Say("making the Lima VM %s (this fetches an image and installs packages)", vm.Name)
+	if err := vm.limactl(ctx, "start", "--tty=false", "--timeout", setupTimeout.String(), "--name", vm.Name, file); err != nil {
+		return Instance{}, startFailed("make", err)
+	}
+	return vm.Look(ctx)
+}
+
+// startFailed adds advice to the error of a VM that did not come up.
+func startFailed(what string, err error) error {
+	hint := "the same command again goes on from there"
+	if _, denied := openKVM(); denied {
+		hint = "Lima wants /dev/kvm, which this user may not open: join the group that may (ls -l /dev/kvm) and log in again"
+	}
+	return &Error{Kind: err, Msg: fmt.Sprintf("cannot %s the Lima VM: %v", what, err), Hint: hint}
+}
+
+// startAgain starts an existing instance for setup. One whose provisioning has
+// failed boots again, for that runs it again.
+func (vm *VM) startAgain(ctx context.Context, inst Instance) error {
+	if !inst.made() {
+		vm.Say("mvm did not make the Lima VM %s: taking it as it is", vm.Name)
+	}
+	if inst.Status == StatusRunning {
+		if p, err := vm.probe(ctx, inst); err == nil && p.failed != "" {
+			vm.Say("stopping the Lima VM %s, to prepare it again: it says %s", vm.Name, p.failed)
+			if err := vm.halt(ctx); err != nil {
+				return err
+			}
+			inst.Status = StatusStopped
+		}
+	}
+	return vm.start(ctx, inst, setupTimeout)
 }
 
 // Ensure has the VM run and hold this very mvm. It does not make one.
@@ -76,7 +124,7 @@ func (vm *VM) Ensure(ctx context.Context) error {
 	}
 	if inst.Status == StatusRunning {
 		// The common case takes no lock.
-		if p, err := vm.probe(ctx); err == nil && p.ready != "" {
+		if p, err := vm.probe(ctx, inst); err == nil && p.ready != "" {
 			if same, err := vm.current(ctx, p); err != nil || same {
 				return err
 			}
@@ -93,10 +141,10 @@ func (vm *VM) Ensure(ctx context.Context) error {
 	if inst.Status == StatusMissing {
 		return vm.missing()
 	}
-	if err := vm.start(ctx, inst); err != nil {
+	if err := vm.start(ctx, inst, bootTimeout); err != nil {
 		return err
 	}
-	p, err := vm.waitReady(ctx, bootTimeout)
+	p, err := vm.waitReady(ctx, inst, bootTimeout)
 	if err != nil {
 		return err
 	}
@@ -113,12 +161,10 @@ func (vm *VM) CheckRunning(ctx context.Context) error {
 		return nil
 	case inst.Status == StatusMissing:
 		return vm.missing()
+	case inst.Config == nil:
+		return inst.unreadable()
 	}
-	why := ""
-	if len(inst.Errors) > 0 {
-		why = ": " + strings.Join(inst.Errors, "; ")
-	}
-	return &Error{Kind: ErrHost, Msg: fmt.Sprintf("the Lima VM %s does not run (%s)%s", vm.Name, inst.Status, why),
+	return &Error{Kind: ErrHost, Msg: fmt.Sprintf("the Lima VM %s does not run (%s)%s", vm.Name, inst.Status, inst.why()),
 		Hint: "mvm setup, or any command that needs it, starts it"}
 }
 
@@ -127,19 +173,21 @@ func (vm *VM) missing() error {
 }
 
 // start has an existing instance run. The caller holds the lock.
-func (vm *VM) start(ctx context.Context, inst Instance) error {
-	switch inst.Status {
-	case StatusRunning:
+func (vm *VM) start(ctx context.Context, inst Instance, timeout time.Duration) error {
+	switch {
+	case inst.Config == nil:
+		return inst.unreadable()
+	case inst.Status == StatusRunning:
 		return nil
-	case StatusBroken:
-		vm.Say("repairing the Lima VM %s: %s", vm.Name, strings.Join(inst.Errors, "; "))
+	case inst.Status == StatusBroken:
+		vm.Say("repairing the Lima VM %s%s", vm.Name, inst.why())
 		if err := vm.limactl(ctx, "stop", "-f", vm.Name); err != nil {
 			return fmt.Errorf("cannot repair the Lima VM: %w", err)
 		}
 	}
 	vm.Say("starting the Lima VM %s", vm.Name)
-	if err := vm.limactl(ctx, "start", "--tty=false", "--timeout", bootTimeout.String(), vm.Name); err != nil {
-		return fmt.Errorf("cannot start the Lima VM: %w", err)
+	if err := vm.limactl(ctx, "start", "--tty=false", "--timeout", timeout.String(), vm.Name); err != nil {
+		return startFailed("start", err)
 	}
 	return nil
 }
@@ -155,15 +203,20 @@ func (vm *VM) Stop(ctx context.Context) (already bool, err error) {
 	if err != nil || inst.Status == StatusMissing || inst.Status == StatusStopped {
 		return true, err
 	}
-	if err := vm.limactl(ctx, "stop", vm.Name); err != nil {
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		if err := vm.limactl(ctx, "stop", "-f", vm.Name); err != nil {
-			return false, fmt.Errorf("cannot stop the Lima VM: %w", err)
-		}
+	return false, vm.halt(ctx)
+}
+
+// halt stops the VM, by force where it does not end by itself. The caller
+// holds the lock.
+func (vm *VM) halt(ctx context.Context) error {
+	err := vm.limactl(ctx, "stop", vm.Name)
+	if err != nil && ctx.Err() == nil {
+		err = vm.limactl(ctx, "stop", "-f", vm.Name)
 	}
-	return false, nil
+	if err != nil {
+		return fmt.Errorf("cannot stop the Lima VM: %w", err)
+	}
+	return nil
 }
 
 // Delete removes the VM with everything in it.
@@ -176,14 +229,27 @@ func (vm *VM) Delete(ctx context.Context) error {
 	if err := vm.checkLimactl(); err != nil {
 		return err
 	}
+	return vm.remove(ctx)
+}
+
+func (vm *VM) remove(ctx context.Context) error {
+	vm.Say("deleting the Lima VM %s", vm.Name)
 	if err := vm.limactl(ctx, "delete", "-f", vm.Name); err != nil {
 		return fmt.Errorf("cannot delete the Lima VM: %w", err)
 	}
 	return nil
 }
 
+// limactl runs one of the commands that take their time, and hands on what it
+// says of that.
 func (vm *VM) limactl(ctx context.Context, args ...string) error {
-	_, err := run.Output(ctx, vm.Limactl, args...)
+	log := &logWriter{say: vm.Say}
+	args = append([]string{args[0], "--log-format=json"}, args[1:]...)
+	err := run.Run(ctx, run.Command{Name: vm.Limactl, Args: args, Stderr: log})
+	var failure *run.Error
+	if log.failure != "" && errors.As(err, &failure) {
+		failure.Stderr = log.failure
+	}
 	return err
 }
 

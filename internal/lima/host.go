@@ -16,7 +16,8 @@ type Host struct {
 	Chip   string // Apple M3 Pro; empty on Linux
 	MacOS  string // 15.2; empty on Linux
 	Nested bool   // Linux: KVM is there and offers itself to its guests
-	KVM    bool   // Linux: /dev/kvm is there
+	KVM    bool   // Linux: /dev/kvm is there, for this user
+	Denied bool   // Linux: /dev/kvm is there and this user may not open it
 }
 
 // Machine names a kind of Lima VM.
@@ -104,6 +105,8 @@ func (h Host) Nests() (ok bool, why string) {
 	switch {
 	case h.OS == "darwin":
 		return h.nestedMac()
+	case h.Denied:
+		return false, "this user may not open /dev/kvm"
 	case !h.KVM:
 		return false, "this host has no /dev/kvm"
 	case !h.Nested:
@@ -140,8 +143,13 @@ func (h Host) Choose(wish Machine) (Machine, error) {
 			return "", &ChoiceError{Why: why}
 		}
 		return Native, nil
-	case Software, Emulated:
-		return wish, nil
+	case Emulated:
+		if h.OS == "linux" && h.Arch == "amd64" && (h.KVM || h.Denied) {
+			return "", errors.New("Lima gives an x86-64 VM this host's own KVM, and emulates none: use native or software")
+		}
+		return Emulated, nil
+	case Software:
+		return Software, nil
 	}
 	return "", fmt.Errorf("%q is no kind of machine: use native, software or emulated", wish)
 }

@@ -88,6 +88,16 @@ func TestLinux(t *testing.T) {
 			t.Errorf("%+v: %+v, %v, %v", c, h, ok, err)
 		}
 	}
+	// Lima looks only whether the device is there.
+	denied := Host{OS: "linux", Arch: "amd64", Denied: true}
+	if ok, why := denied.Nests(); ok || !strings.Contains(why, "may not open /dev/kvm") {
+		t.Errorf("%v, %s", ok, why)
+	}
+	for _, h := range []Host{denied, {OS: "linux", Arch: "amd64", KVM: true}} {
+		if m, err := h.Choose(Emulated); err == nil {
+			t.Errorf("%+v: chose %s", h, m)
+		}
+	}
 	if _, err := ParseLinux("riscv64", true, "Y"); err == nil {
 		t.Error("riscv64 is taken")
 	}

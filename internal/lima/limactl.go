@@ -29,6 +29,9 @@ const (
 	StatusRunning = "Running"
 	StatusStopped = "Stopped"
 	StatusBroken  = "Broken"
+	// StatusUnknown stands for limactl's empty word for an instance whose
+	// configuration it does not understand.
+	StatusUnknown = "Unknown"
 )
 
 // ErrHost means that this host lacks what a Lima VM needs.
@@ -36,7 +39,7 @@ var ErrHost = errors.New("not possible on this host")
 
 // Error is a failure that comes with advice.
 type Error struct {
-	Kind error // ErrHost or nil
+	Kind error // ErrHost, the cause, or nil
 	Msg  string
 	Hint string
 }
@@ -64,9 +67,9 @@ type Instance struct {
 	Arch   string            `json:"arch"`
 	VMType string            `json:"vmType"`
 	Param  map[string]string `json:"param"`
-	Config struct {
+	Config *struct {
 		Param map[string]string `json:"param"`
-	} `json:"config"`
+	} `json:"config"` // nil: limactl cannot read it
 	Errors []string `json:"errors"`
 }
 
@@ -75,7 +78,30 @@ func (i Instance) Template() string {
 	if h := i.Param["MVM_TEMPLATE"]; h != "" {
 		return h
 	}
+	if i.Config == nil {
+		return ""
+	}
 	return i.Config.Param["MVM_TEMPLATE"]
+}
+
+// made says whether mvm setup made the instance. Another may be a person's own.
+func (i Instance) made() bool { return i.Template() != "" }
+
+// why is what limactl finds wrong, often nothing, to add to a sentence.
+func (i Instance) why() string {
+	if len(i.Errors) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(i.Errors, "; ")
+}
+
+// unreadable is the error of an instance that limactl can only delete.
+func (i Instance) unreadable() error {
+	if i.Status == StatusMissing || i.Config != nil {
+		return nil
+	}
+	return &Error{Kind: ErrHost, Msg: fmt.Sprintf("limactl cannot read the Lima VM %s%s", i.Name, i.why()),
+		Hint: "mvm setup --recreate makes it anew: everything in it is lost"}
 }
 
 // Look observes the instance. One that is missing has StatusMissing.
@@ -97,6 +123,9 @@ func (vm *VM) Look(ctx context.Context) (Instance, error) {
 			return Instance{}, fmt.Errorf("cannot look at the Lima VM: limactl list: %w", err)
 		}
 		if i.Name == vm.Name {
+			if i.Status == "" {
+				i.Status = StatusUnknown
+			}
 			return i, nil
 		}
 	}
@@ -125,33 +154,53 @@ func (vm *VM) inside(ctx context.Context, stdin io.Reader, words ...string) (str
 
 // probe is what one look inside tells.
 type probe struct {
-	ready  string // the hash of the template that provisioning ended with; empty: it has not ended
+	ready  string // not empty: provisioning has got to its end
+	failed string // what provisioning could not do
 	binary string // sha256 of the mvm inside; empty: there is none
 }
 
-const probeScript = `printf "%s\n" "$(cat "$1" 2>/dev/null)"; sha256sum /usr/local/bin/mvm 2>/dev/null || echo`
+// probeScript prints one line for each file named, what is in it.
+const probeScript = `for file in "$@"; do printf "%s\n" "$(cat "$file" 2>/dev/null)"; done
+sha256sum /usr/local/bin/mvm 2>/dev/null || echo`
 
-func (vm *VM) probe(ctx context.Context) (probe, error) {
-	out, err := vm.inside(ctx, nil, "sh", "-c", probeScript, "mvm", marker)
+// limaMarker is where Lima says that its boot scripts have ended.
+const limaMarker = "/run/lima-boot-done"
+
+// probe looks inside. Of a VM that is a person's own, Lima's word has to do.
+func (vm *VM) probe(ctx context.Context, inst Instance) (probe, error) {
+	ready := marker
+	if !inst.made() {
+		ready = limaMarker
+	}
+	out, err := vm.inside(ctx, nil, "sh", "-c", probeScript, "mvm", ready, failed)
 	if err != nil {
 		return probe{}, err
 	}
-	first, rest, _ := strings.Cut(out, "\n")
-	sum, _, _ := strings.Cut(rest, " ")
-	return probe{ready: strings.TrimSpace(first), binary: strings.TrimSpace(sum)}, nil
+	lines := strings.SplitN(out, "\n", 3)
+	if len(lines) < 3 {
+		return probe{}, fmt.Errorf("cannot look inside the Lima VM: it says %q", out)
+	}
+	sum, _, _ := strings.Cut(lines[2], " ")
+	return probe{ready: lines[0], failed: lines[1], binary: strings.TrimSpace(sum)}, nil
 }
 
 // waitReady waits for the marker. limactl's own word is not enough: it says
 // Running while the VM boots, and ready when a provisioning script has failed.
-func (vm *VM) waitReady(ctx context.Context, timeout time.Duration) (probe, error) {
+func (vm *VM) waitReady(ctx context.Context, inst Instance, timeout time.Duration) (probe, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		p, err := vm.probe(ctx)
-		if err == nil && p.ready != "" {
+		p, err := vm.probe(ctx, inst)
+		switch {
+		case err == nil && p.ready != "":
 			return p, nil
+		case err == nil && p.failed != "":
+			return p, &Error{
+				Msg:  fmt.Sprintf("the Lima VM %s could not be prepared: %s", vm.Name, p.failed),
+				Hint: fmt.Sprintf("mvm setup tries again; limactl shell %s sudo cat /var/log/cloud-init-output.log shows what was said", vm.Name),
+			}
 		}
 		select {
 		case <-tick.C:
@@ -159,15 +208,27 @@ func (vm *VM) waitReady(ctx context.Context, timeout time.Duration) (probe, erro
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return probe{}, ctx.Err()
 			}
-			e := &Error{
-				Msg:  fmt.Sprintf("the Lima VM %s runs, but its provisioning did not end within %s", vm.Name, timeout),
-				Hint: fmt.Sprintf("see what it said: limactl shell %s sudo cat /var/log/cloud-init-output.log; then run mvm setup again", vm.Name),
-			}
-			if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-				e.Msg += ": " + err.Error()
-			}
-			return probe{}, e
+			return probe{}, vm.notReady(timeout, err)
 		}
+	}
+}
+
+// notReady is the error of a VM that runs and was not ready in time; err is
+// what the last look inside failed with.
+func (vm *VM) notReady(timeout time.Duration, err error) error {
+	if err != nil {
+		e := &Error{
+			Msg:  fmt.Sprintf("the Lima VM %s runs, but nothing in it answered within %s", vm.Name, timeout),
+			Hint: "mvm lima stop, then run the same command again",
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			e.Msg += ": " + err.Error()
+		}
+		return e
+	}
+	return &Error{
+		Msg:  fmt.Sprintf("the Lima VM %s runs, but its provisioning did not end within %s", vm.Name, timeout),
+		Hint: fmt.Sprintf("see what it says: limactl shell %s sudo cat /var/log/cloud-init-output.log; then run mvm setup again", vm.Name),
 	}
 }
 

@@ -23,8 +23,11 @@ const (
 	firecrackerARM     = "8d0e69f6d6f9a1724551f607f18504052c16c1828ee3d4d7b6e6c73380871e0e"
 )
 
-// marker is written at the end of provisioning, at each boot.
-const marker = "/run/mvm-lima-ready"
+// Provisioning writes one of these at its end, at each boot.
+const (
+	marker = "/run/mvm-lima-ready"  // the template's hash
+	failed = "/run/mvm-lima-failed" // what it could not do
+)
 
 // Settings are what a person decides about the Lima VM.
 type Settings struct {
@@ -48,15 +51,18 @@ type values struct {
 	Nested, Containerd    bool
 	Packages, Firecracker string
 	SumX86, SumARM        string
-	Marker, Hash          string
+	Marker, Failed, Hash  string
 }
 
 // Render returns the VM's template for this host, and the hash that the VM
 // keeps so that a changed template is noticed.
 func Render(h Host, s Settings) (text []byte, hash string, err error) {
 	v := values{
-		Settings: s, Containerd: s.Engine == EngineContainerd, Marker: marker,
-		Firecracker: firecrackerVersion, SumX86: firecrackerX86, SumARM: firecrackerARM,
+		Settings: s, Containerd: s.Engine == EngineContainerd, Marker: marker, Failed: failed,
+		SumX86: firecrackerX86, SumARM: firecrackerARM,
+	}
+	if s.Machine != Software {
+		v.Firecracker = firecrackerVersion
 	}
 	switch s.Engine {
 	case EngineDocker, EngineContainerd:
@@ -108,7 +114,7 @@ func packages(arch, engine string) string {
 		names = append(names, "qemu-system-x86")
 	}
 	if engine == EngineDocker {
-		names = append(names, "docker.io")
+		names = append(names, "docker.io", "docker-cli") // the client is a package of its own since Debian 13
 	}
 	return strings.Join(names, " ")
 }

@@ -58,12 +58,15 @@ func TestTemplateHashIsStable(t *testing.T) {
 
 // The scripts are shell that a shell takes, and the linter where there is one.
 func TestScripts(t *testing.T) {
-	text, _, err := Render(Host{OS: "linux", Arch: "amd64"}, Settings{Software, EngineDocker, 4, 8, 100})
+	text, _, err := Render(Host{OS: "linux", Arch: "amd64"}, Settings{Native, EngineDocker, 4, 8, 100})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, provision, _ := strings.Cut(string(text), "script: |\n")
-	provision = regexp.MustCompile(`(?m)^    `).ReplaceAllString(provision, "")
+	boot, provision, _ := strings.Cut(string(text), "- mode: system\n")
+	unquote := func(text string) string {
+		_, script, _ := strings.Cut(text, "script: |\n")
+		return regexp.MustCompile(`(?m)^    `).ReplaceAllString(script, "")
+	}
 	check := func(name, shell, script string) {
 		cmd := exec.Command(shell, "-n")
 		cmd.Stdin = strings.NewReader(script)
@@ -78,7 +81,8 @@ func TestScripts(t *testing.T) {
 			}
 		}
 	}
-	check("provisioning", "bash", provision)
+	check("boot", "sh", unquote(boot))
+	check("provisioning", "bash", unquote(provision))
 	for name, script := range map[string]string{"probe": probeScript, "install": installScript, "remote": remoteScript, "signal": signalScript, "code": codeScript, "receive": receiveScript, "has": hasScript} {
 		check(name, "sh", script)
 	}

@@ -109,6 +109,14 @@ func (a *app) run(ctx context.Context, args []string) error {
 		return a.status(ctx, args)
 	case word == "doctor":
 		if err := a.vm.CheckRunning(ctx); err != nil { // who looks for what is wrong starts nothing
+			return a.finding(args, err)
+		}
+	case word == "stop":
+		inst, err := a.vm.Look(ctx)
+		if err == nil && inst.Status == lima.StatusStopped {
+			fmt.Fprintf(a.out, "the dev microVM does not run, for the Lima VM %s is stopped\n", a.vm.Name)
+		}
+		if err != nil || inst.Status == lima.StatusStopped {
 			return err
 		}
 	case word == "dev" || word == "start":

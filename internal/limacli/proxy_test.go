@@ -60,6 +60,11 @@ func guest(args []string) int {
 		fmt.Fprint(os.Stderr, "said on stderr")
 	case "trap":
 		return trap()
+	case "proxies":
+		files, _ := os.ReadDir("/run/mvm-proxy")
+		for _, f := range files {
+			fmt.Println(f.Name())
+		}
 	case "status":
 		data, err := os.ReadFile("/var/lib/status")
 		if err != nil {
@@ -68,7 +73,7 @@ func guest(args []string) int {
 		os.Stdout.Write(data)
 	case "dev", "start", "doctor":
 		fmt.Printf("%q\n", args)
-	case "setup":
+	case "setup", "bootstrap":
 		fmt.Printf("%q\n", args)
 	case "tenant":
 		if args[1] == "show" {
@@ -118,19 +123,32 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	home, env := limatest.New(t)
-	w := &world{home: home, dir: t.TempDir(), bin: t.TempDir()}
+	w := hostWorld(t)
+	w.home = home
+	w.link(t, "limactl")
+	w.env = append(w.env, env...)
+	w.env = append(w.env, "MVM_LIMACTL="+filepath.Join(w.bin, "limactl"), "XDG_CONFIG_HOME="+t.TempDir())
+	return w
+}
+
+// hostWorld is a host with mvm.
+func hostWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{dir: t.TempDir(), bin: t.TempDir(), env: os.Environ()}
+	w.link(t, "mvm-host")
+	return w
+}
+
+// link makes the test binary the program of that name.
+func (w *world) link(t *testing.T, name string) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"limactl", "mvm-host"} {
-		if err := os.Symlink(self, filepath.Join(w.bin, name)); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.Symlink(self, filepath.Join(w.bin, name)); err != nil {
+		t.Fatal(err)
 	}
-	w.env = append(os.Environ(), env...)
-	w.env = append(w.env, "MVM_LIMACTL="+filepath.Join(w.bin, "limactl"), "XDG_CONFIG_HOME="+t.TempDir())
-	return w
 }
 
 // ready is a world whose VM is set up.
@@ -160,8 +178,19 @@ func (w *world) mvm(t *testing.T, stdin string, args ...string) (string, int) {
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-func TestWordsArriveExactly(t *testing.T) {
-	w := ready(t)
+// proxyTests are what a proxied command is like, whatever limactl it is.
+var proxyTests = map[string]func(*testing.T, *world){
+	"words": wordsArriveExactly, "directory": workingDirectoryAndEnvironment, "codes": exitCodes,
+	"streams": streams, "signals": signalsWithoutTerminal, "terminal": terminal,
+}
+
+func TestProxy(t *testing.T) {
+	for name, test := range proxyTests {
+		t.Run(name, func(t *testing.T) { test(t, ready(t)) })
+	}
+}
+
+func wordsArriveExactly(t *testing.T, w *world) {
 	words := []string{"show", "two words", "", "$HOME `id` $(id)", "a\nb", "'\"\\", "*", "K=V", "--", "-x", "--lima", "ü€"}
 	out, code := w.mvm(t, "", words...)
 	if want := fmt.Sprintf("%q\n", words[1:]); code != 0 || !strings.HasPrefix(out, want) {
@@ -169,8 +198,7 @@ func TestWordsArriveExactly(t *testing.T) {
 	}
 }
 
-func TestWorkingDirectoryAndEnvironment(t *testing.T) {
-	w := ready(t)
+func workingDirectoryAndEnvironment(t *testing.T, w *world) {
 	w.env = append(w.env, "MVM_WORD=two words", "LC_TIME=C", "SECRET_THING=hidden", "MVM_LIMA=1")
 	out, _ := w.mvm(t, "", "show")
 	if got := strings.Split(out, "\n")[1]; got != w.dir {
@@ -188,8 +216,7 @@ func TestWorkingDirectoryAndEnvironment(t *testing.T) {
 	}
 }
 
-func TestExitCodes(t *testing.T) {
-	w := ready(t)
+func exitCodes(t *testing.T, w *world) {
 	for _, code := range []int{0, 1, 2, 3, 5, 7, 126, 127, 130, 254, 255} {
 		if out, got := w.mvm(t, "", "exit", strconv.Itoa(code)); got != code || out != "" {
 			t.Errorf("exit %d became %d: %s", code, got, out)
@@ -211,8 +238,7 @@ func TestLostConnectionIsNoExitCode(t *testing.T) {
 	}
 }
 
-func TestStreams(t *testing.T) {
-	w := ready(t)
+func streams(t *testing.T, w *world) {
 	data := bytes.Repeat([]byte("all bytes \x00\x01\xff\r\n"), 100_000)
 	cmd := w.command("cat")
 	cmd.Stdin = bytes.NewReader(data)
@@ -224,8 +250,7 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-func TestSignalsWithoutTerminal(t *testing.T) {
-	w := ready(t)
+func signalsWithoutTerminal(t *testing.T, w *world) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		cmd := w.command("trap")
 		stdout, err := cmd.StdoutPipe()
@@ -251,14 +276,12 @@ func TestSignalsWithoutTerminal(t *testing.T) {
 			t.Errorf("%v: exit %d, want %d", sig, cmd.ProcessState.ExitCode(), want)
 		}
 	}
-	left, err := os.ReadDir(w.home.Guest("mvm", "/run/mvm-proxy"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("%v: %v is left inside", err, left)
+	if out, _ := w.mvm(t, "", "proxies"); strings.Count(out, "\n") != 1 { // its own
+		t.Errorf("left inside: %s", out)
 	}
 }
 
-func TestTerminal(t *testing.T) {
-	w := ready(t)
+func terminal(t *testing.T, w *world) {
 	master, slave, err := limatest.OpenTerminal()
 	if err != nil {
 		t.Fatal(err)

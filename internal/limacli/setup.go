@@ -141,13 +141,18 @@ func (a *app) setup(ctx context.Context, o setupOptions) error {
 	if o.check {
 		return nil
 	}
-	if err := a.vm.Setup(ctx, host, settings, o.recreate); err != nil {
+	made, err := a.vm.Setup(ctx, host, settings, o.recreate)
+	if err != nil {
 		return fmt.Errorf("cannot set up: %w", err)
 	}
 	if err := a.saveSettings(settings); err != nil {
 		return err
 	}
-	return a.proxy(ctx, []string{"setup", "--tier", settings.Machine.Tier()})
+	word := "setup"
+	if !made {
+		word = "bootstrap" // nobody has installed the packages
+	}
+	return a.proxy(ctx, []string{word, "--tier", settings.Machine.Tier()})
 }
 
 func (a *app) settingsFile() string { return filepath.Join(a.vm.Dir, a.vm.Name+".json") }

@@ -97,11 +97,115 @@ func TestDoctorStartsNothing(t *testing.T) {
 	for _, status := range []string{"Stopped", "Broken"} {
 		w.home.Set(t, "mvm", "status", status)
 		out, code := w.mvm(t, "", "doctor")
-		if want := "the Lima VM mvm does not run (" + status + ")"; code != 5 || !strings.Contains(out, want) || !strings.Contains(out, "hint: mvm setup") {
+		want := "the Lima VM mvm does not run (" + status + ")"
+		if code != 5 || !strings.Contains(out, want) || !strings.Contains(out, "hint: mvm setup") {
 			t.Errorf("%s: exit %d: %s", status, code, out)
+		}
+		if got := w.findings(t); len(got) != 1 || got[0].Check != "Lima VM" || got[0].Level != "failure" || got[0].Found != want || !strings.HasPrefix(got[0].Fix, "mvm setup") {
+			t.Errorf("%s: %+v", status, got)
 		}
 		if out, _ := w.mvm(t, "", "lima", "status"); !strings.Contains(out, status) {
 			t.Errorf("it did not stay %s: %s", status, out)
+		}
+	}
+}
+
+type finding struct{ Check, Level, Found, Fix string }
+
+// findings are what doctor says as JSON of a VM that it cannot look inside of.
+func (w *world) findings(t *testing.T) (found []finding) {
+	t.Helper()
+	cmd := w.command("doctor", "--json")
+	out, _ := cmd.Output()
+	if err := json.Unmarshal(out, &found); err != nil || cmd.ProcessState.ExitCode() != 5 {
+		t.Fatalf("exit %d: %v: %s", cmd.ProcessState.ExitCode(), err, out)
+	}
+	return found
+}
+
+// In a Lima VM that is stopped nothing runs: it is not started to stop that.
+func TestStopStartsNothing(t *testing.T) {
+	w := ready(t)
+	w.mvm(t, "", "lima", "stop")
+	out, code := w.mvm(t, "", "stop")
+	if code != 0 || !strings.Contains(out, "does not run") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if out, _ := w.mvm(t, "", "lima", "status"); !strings.Contains(out, "Stopped") {
+		t.Error(out)
+	}
+}
+
+// What provisioning could not do is said at once, and setup does it again.
+func TestProvisioningFails(t *testing.T) {
+	w := newWorld(t)
+	const why = "cannot fetch Firecracker v1.0.0 from github.com (exit code 6)"
+	w.home.Set(t, "mvm", "broken-provision", why)
+	for _, args := range [][]string{{"setup", "--machine", "software"}, {"setup", "--machine", "software"}, {"tenant", "list"}} {
+		out, code := w.mvm(t, "", args...)
+		if code != 1 || !strings.Contains(out, "could not be prepared: "+why) || !strings.Contains(out, "hint: mvm setup tries again") {
+			t.Errorf("%v: exit %d: %s", args, code, out)
+		}
+	}
+	w.home.Set(t, "mvm", "broken-provision", "")
+	if out, code := w.mvm(t, "", "setup", "--machine", "software"); code != 0 || !strings.Contains(out, "to prepare it again") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if out, code := w.mvm(t, "", "exit", "7"); code != 7 {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// What limactl says while it makes the VM is shown, and of a failure the
+// reason, once.
+func TestStartFails(t *testing.T) {
+	w := newWorld(t)
+	const why = "exiting, status={Running:false} (hint: see `/x/ha.stderr.log`)"
+	w.home.Set(t, "mvm", "refuse-start", why)
+	out, code := w.mvm(t, "", "setup", "--machine", "software")
+	if code != 1 || !strings.Contains(out, "cannot make the Lima VM: ") || !strings.Contains(out, "exit status 1: "+why+"\nhint: ") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	w.home.Set(t, "mvm", "refuse-start", "")
+	if out, code := w.mvm(t, "", "setup", "--machine", "software"); code != 0 || !strings.Contains(out, "\n  lima: Starting the instance") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// An instance that limactl lists and cannot read is neither missing nor to be
+// started.
+func TestUnreadableInstance(t *testing.T) {
+	w := ready(t)
+	w.home.Set(t, "mvm", "unreadable", "yaml: line 3: did not find expected key")
+	for _, args := range [][]string{{"tenant", "list"}, {"setup"}, {"doctor"}, {"dev"}} {
+		out, code := w.mvm(t, "", args...)
+		if code != 5 || !strings.Contains(out, "limactl cannot read the Lima VM mvm: yaml: line 3") || !strings.Contains(out, "--recreate") {
+			t.Errorf("%v: exit %d: %s", args, code, out)
+		}
+	}
+	if out, code := w.mvm(t, "", "lima", "status"); code != 0 || !strings.Contains(out, "Lima VM mvm: Unknown") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if out, code := w.mvm(t, "", "setup", "--recreate"); code != 0 {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// A VM that somebody else made is used as it is.
+func TestOwnVM(t *testing.T) {
+	w := newWorld(t)
+	w.home.Foreign(t, "mine")
+	w.env = append(w.env, "MVM_LIMA_VM=mine")
+	if out, code := w.mvm(t, "", "exit", "7"); code != 7 || !strings.Contains(out, "installing this version") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	out, code := w.mvm(t, "", "setup", "--machine", "software")
+	if code != 0 || !strings.Contains(out, "taking it as it is") || !strings.HasSuffix(out, "[\"bootstrap\" \"--tier\" \"software\"]\n") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	for _, word := range []string{"start", "stop", "delete"} {
+		if n := count(w.home.Calls(t), word); n != 0 {
+			t.Errorf("limactl %s was run", word)
 		}
 	}
 }

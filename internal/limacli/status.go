@@ -3,6 +3,7 @@ package limacli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,7 +38,7 @@ func (a *app) status(ctx context.Context, args []string) error {
 		return err
 	}
 	running := inst.Status == lima.StatusRunning
-	if !slices.Contains(args, "--json") && !slices.Contains(args, "--json=true") {
+	if !wantsJSON(args) {
 		a.printState(s)
 		if !running {
 			return nil
@@ -54,8 +55,29 @@ func (a *app) status(ctx context.Context, args []string) error {
 	return a.printJSON(all)
 }
 
+func wantsJSON(args []string) bool {
+	return slices.Contains(args, "--json") || slices.Contains(args, "--json=true")
+}
+
+// finding is what doctor says of a Lima VM that it cannot look inside of: as
+// JSON, the one line of its report.
+func (a *app) finding(args []string, err error) error {
+	var e *lima.Error
+	if !wantsJSON(args) || !errors.As(err, &e) {
+		return err
+	}
+	type result struct {
+		Check   string `json:"check"`
+		Level   string `json:"level"`
+		Found   string `json:"found"`
+		Fix     string `json:"fix"`
+		Fixable bool   `json:"fixable"`
+	}
+	return errors.Join(err, a.printJSON([]result{{Check: "Lima VM", Level: "failure", Found: e.Msg, Fix: e.Hint}}))
+}
+
 func (a *app) limaState(ctx context.Context, inst lima.Instance) (limaState, error) {
-	s := limaState{Name: inst.Name, Status: or(inst.Status, "missing"), Arch: inst.Arch, VMType: inst.VMType, Template: inst.Template(), Errors: inst.Errors}
+	s := limaState{Name: inst.Name, Status: or(inst.Status, "missing"), Arch: inst.Arch, VMType: inst.VMType, Template: inst.Template(), Errors: append([]string{}, inst.Errors...)}
 	if inst.Status == lima.StatusMissing {
 		return s, nil
 	}

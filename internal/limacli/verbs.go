@@ -74,7 +74,7 @@ func (a *app) limaStatus() *cobra.Command {
 			}
 			status := or(inst.Status, "missing")
 			if asJSON {
-				return a.printJSON(map[string]any{"name": inst.Name, "status": status, "arch": inst.Arch, "vm_type": inst.VMType, "template": inst.Template(), "errors": inst.Errors})
+				return a.printJSON(map[string]any{"name": inst.Name, "status": status, "arch": inst.Arch, "vm_type": inst.VMType, "template": inst.Template(), "errors": append([]string{}, inst.Errors...)})
 			}
 			fmt.Fprintf(a.out, "Lima VM %s: %s\n", inst.Name, status)
 			for _, e := range inst.Errors {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -56,9 +57,14 @@ func (h Home) Guest(name, path string) string {
 
 // Set writes one of the knobs: status, boot (how many shells fail before the
 // instance is ready), lose (the next shell with a pid file loses its
-// connection), broken-provision.
+// connection), broken-provision (what the template's script says it cannot do),
+// unreadable (limactl does not understand the instance's configuration),
+// refuse-start (what limactl start logs and fails with).
 func (h Home) Set(t *testing.T, name, knob, value string) {
 	t.Helper()
+	if err := os.MkdirAll(h.path(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(h.path(name, knob), []byte(value), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +111,7 @@ var binds = []struct{ dir, inside string }{
 func Main(args []string) int {
 	h := Home{Dir: os.Getenv(homeVar)}
 	h.log(args)
+	jsonLog = slices.Contains(args, "--log-format=json")
 	if len(args) > 0 && args[0] == "--tty=false" {
 		args = args[1:]
 	}
@@ -119,18 +126,30 @@ func Main(args []string) int {
 	case "stop":
 		return h.stop(args[1:])
 	case "delete":
-		if err := os.RemoveAll(h.path(args[len(args)-1])); err != nil {
-			return fail("%v", err)
-		}
-		return 0
+		return h.remove(args[len(args)-1])
 	case "shell":
 		return h.shell(args[1:])
 	}
 	return fail("unknown command %q", args[0])
 }
 
+var jsonLog bool // how limactl was told to log
+
+func logAs(level, format string, args ...any) {
+	msg := fmt.Sprintf(format, args...)
+	if !jsonLog {
+		fmt.Fprintf(os.Stderr, "time=\"2026-01-01T00:00:00Z\" level=%s msg=%q\n", level, msg)
+		return
+	}
+	line, err := json.Marshal(map[string]string{"level": level, "msg": msg, "time": "2026-01-01T00:00:00Z"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Fprintf(os.Stderr, "%s\n", line)
+}
+
 func fail(format string, args ...any) int {
-	fmt.Fprintf(os.Stderr, "limactl: "+format+"\n", args...)
+	logAs("fatal", format, args...)
 	return 1
 }
 
@@ -157,15 +176,57 @@ func (h Home) list() int {
 	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
 	enc := json.NewEncoder(os.Stdout)
 	for _, e := range entries {
-		if e.IsDir() {
-			name := e.Name()
-			enc.Encode(map[string]any{
-				"name": name, "status": h.get(name, "status"), "arch": arch, "vmType": "qemu", "errors": []string{},
-				"param": map[string]string{"MVM_TEMPLATE": h.get(name, "template")},
-			})
+		name := e.Name()
+		if h.get(name, "status") == "" { // a file, or an instance to be that has knobs already
+			continue
 		}
+		if why := h.get(name, "unreadable"); why != "" {
+			// No configuration, and so no status, nor anything else.
+			enc.Encode(map[string]any{"name": name, "status": "", "dir": h.path(name), "vmType": "", "arch": "", "errors": []string{why}})
+			continue
+		}
+		inst := map[string]any{"name": name, "status": h.get(name, "status"), "dir": h.path(name), "arch": arch, "vmType": "qemu", "limaVersion": "2.2.0"}
+		config := map[string]any{"vmType": "qemu", "arch": arch}
+		if hash := h.get(name, "template"); hash != "" {
+			inst["param"] = map[string]string{"MVM_TEMPLATE": hash}
+			config["param"] = inst["param"]
+		}
+		inst["config"] = config
+		enc.Encode(inst)
 	}
 	return 0
+}
+
+func (h Home) remove(name string) int {
+	if _, err := os.Stat(h.path(name)); err != nil {
+		logAs("warning", "Ignoring non-existent instance %q", name)
+		return 0
+	}
+	if err := os.RemoveAll(h.path(name)); err != nil {
+		return fail("%v", err)
+	}
+	logAs("info", "Deleted %q (%q)", name, h.path(name))
+	return 0
+}
+
+// Foreign makes a running instance that mvm knows nothing of.
+func (h Home) Foreign(t *testing.T, name string) {
+	t.Helper()
+	if err := h.furnish(name); err != nil {
+		t.Fatal(err)
+	}
+	h.put(name, "status", "Running")
+	h.provision(name)
+}
+
+// furnish makes what an instance has for itself.
+func (h Home) furnish(name string) error {
+	for _, b := range binds {
+		if err := os.MkdirAll(h.path(name, b.dir), 0o755); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(h.path(name, "bin", "sudo"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755)
 }
 
 var templateParam = regexp.MustCompile(`MVM_TEMPLATE: "([0-9a-f]+)"`)
@@ -183,14 +244,23 @@ func (h Home) start(args []string) int {
 			file = args[i]
 		}
 	}
-	if name == "" {
+	if name != "" && h.get(name, "status") != "" {
+		return fail("instance %q already exists", name)
+	}
+	making := name != ""
+	if !making {
 		name = file
+	}
+	if why := h.get(name, "refuse-start"); why != "" {
+		return fail("%s", why)
+	}
+	if !making {
 		switch h.get(name, "status") {
 		case "Stopped":
 		case "Running":
 			return 0 // it may boot still
 		case "Broken":
-			return fail("instance %q is broken", name)
+			return fail("errors inspecting instance: [qemu driver is running but host agent is not]")
 		default:
 			return fail("instance %q does not exist", name)
 		}
@@ -203,37 +273,44 @@ func (h Home) start(args []string) int {
 		if m == nil {
 			return fail("the template has no hash")
 		}
-		for _, b := range binds {
-			if err := os.MkdirAll(h.path(name, b.dir), 0o755); err != nil {
-				return fail("%v", err)
-			}
-		}
-		if err := os.WriteFile(h.path(name, "bin", "sudo"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755); err != nil {
+		if err := h.furnish(name); err != nil {
 			return fail("%v", err)
 		}
 		h.put(name, "template", string(m[1]))
 	}
+	logAs("info", "Starting the instance %q with internal VM driver `qemu`", name)
 	h.put(name, "status", "Running")
 	h.provision(name)
-	return 0
+	return 0 // also where provisioning fails
 }
 
-// provision writes the marker, as the template's script does at its end.
+// provision writes the markers: the template's own, as its script does at its
+// end, and Lima's.
 func (h Home) provision(name string) {
-	if h.get(name, "broken-provision") == "" && h.get(name, "boot") == "" {
-		h.put(name, "run/mvm-lima-ready", h.get(name, "template"))
+	if h.get(name, "boot") != "" {
+		return
 	}
+	hash, broken := h.get(name, "template"), h.get(name, "broken-provision")
+	switch {
+	case broken != "":
+		h.put(name, "run/mvm-lima-failed", broken)
+	case hash != "":
+		h.put(name, "run/mvm-lima-ready", hash)
+	}
+	h.put(name, "run/lima-boot-done", "iid-1")
 }
 
 func (h Home) stop(args []string) int {
-	name, force := args[len(args)-1], args[0] == "-f"
+	name, force := args[len(args)-1], slices.Contains(args, "-f")
 	status := h.get(name, "status")
 	if status == "" || status != "Running" && !force {
-		return fail("expected status \"Running\", got %q", status)
+		return fail("expected status \"Running\", got %q (maybe use `limactl stop -f`?)", status)
 	}
 	h.put(name, "status", "Stopped")
-	if err := os.RemoveAll(h.path(name, "run", "mvm-lima-ready")); err != nil {
-		return fail("%v", err)
+	for _, marker := range []string{"mvm-lima-ready", "mvm-lima-failed", "lima-boot-done"} {
+		if err := os.RemoveAll(h.path(name, "run", marker)); err != nil {
+			return fail("%v", err)
+		}
 	}
 	return 0
 }
@@ -247,8 +324,16 @@ func (h Home) shell(args []string) int {
 		return fail("no command to run")
 	}
 	name, args := args[0], args[1:]
-	if h.get(name, "status") != "Running" {
-		return fail("instance %q is not running", name)
+	switch {
+	case h.get(name, "unreadable") != "":
+		return fail("instance %q has no configuration", name)
+	case h.get(name, "status") == "":
+		return fail("instance %q does not exist, run `limactl create %s` to create a new instance", name, name)
+	case h.get(name, "status") == "Stopped":
+		return fail("instance %q is stopped, run `limactl start %s` to start the instance", name, name)
+	case h.get(name, "status") != "Running":
+		fmt.Fprintln(os.Stderr, "ssh: connect to host 127.0.0.1 port 60022: Connection refused")
+		return 255
 	}
 	if left, err := strconv.Atoi(h.get(name, "boot")); err == nil {
 		if left--; left > 0 {
