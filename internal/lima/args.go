@@ -13,8 +13,12 @@ type Inputs struct {
 	Args []string
 	// Flakes are the positions in Args of local flake references.
 	Flakes []int
-	// Stdin is a file to read as standard input.
-	Stdin string
+	// Stdin is a file to read as standard input, Stdout one to write from
+	// standard output, and Variable names one of the environment to read as
+	// standard input.
+	Stdin, Stdout, Variable string
+	// Fleet says that standard input declares tenants.
+	Fleet bool
 	// Dev says that the dev microVM is brought up with the flake that it has,
 	// or, where there is none yet, with the working directory's.
 	Dev bool
@@ -25,6 +29,9 @@ type Inputs struct {
 	// be a local one.
 	Tenant string
 	Root   string // the state directory inside, if the command line names one
+
+	named bool   // a flake is named
+	dir   string // what names are seen from
 }
 
 // creators are the verbs that take the working directory's flake where none is
@@ -37,61 +44,87 @@ var devVerbs = [][]string{{"dev"}, {"start"}}
 // builders are the verbs that build a tenant's flake.
 var builders = [][]string{{"tenant", "build"}, {"t", "build"}}
 
+// checkers are the verbs that take flakes as words.
+var checkers = [][]string{{"flake", "check"}}
+
+// The verbs whose flags name files of this host.
+var (
+	appliers  = [][]string{{"apply"}}
+	importers = [][]string{{"tenant", "volume", "import"}, {"t", "volume", "import"}}
+	exporters = [][]string{{"tenant", "volume", "export"}, {"t", "volume", "export"}}
+)
+
+// valueFlag says what to do about a flag's value, given the words before it.
+func valueFlag(flag string, words []string) func(in *Inputs, i int) {
+	switch {
+	case flag == "--flake":
+		return func(in *Inputs, i int) { in.named = true; in.flake(i) }
+	case flag == "--root":
+		return func(in *Inputs, i int) { in.Root = in.Args[i] }
+	case flag == "--from-file", flag == "--from" && begins(words, importers):
+		return (*Inputs).stdin
+	case flag == "--from-env":
+		return (*Inputs).variable
+	case flag == "--to" && begins(words, exporters):
+		return (*Inputs).stdout
+	case (flag == "--file" || flag == "-f") && begins(words, appliers):
+		return (*Inputs).fleet
+	}
+	return nil
+}
+
 // FindInputs looks through a command line of the Linux side. Words after --
 // are somebody else's.
 func FindInputs(args []string, dir string) Inputs {
-	in := Inputs{Args: slices.Clone(args)}
+	in := Inputs{Args: slices.Clone(args), dir: dir}
 	end := len(in.Args)
 	if i := slices.Index(in.Args, "--"); i >= 0 {
 		end = i
 	}
 	var words []string
-	named, help := false, false
+	var at []int // where in Args they are
+	help := false
 	for i := 0; i < end; i++ {
 		word := in.Args[i]
 		flag, value, joined := strings.Cut(word, "=")
+		take := valueFlag(flag, words)
+		if take != nil && joined {
+			in.Args[i] = flag
+			in.Args = slices.Insert(in.Args, i+1, value)
+			end++
+		}
 		switch {
+		case take != nil && i+1 < end:
+			i++
+			take(&in, i)
 		case word == "-h" || word == "--help":
 			help = true
-		case flag == "--flake" && joined:
-			named = true
-			if IsLocal(value) {
-				in.Args[i] = "--flake"
-				in.Args = slices.Insert(in.Args, i+1, value)
-				i, end = i+1, end+1
-				in.Flakes = append(in.Flakes, i)
-			}
-		case word == "--flake" && i+1 < end:
-			named = true
-			i++
-			if IsLocal(in.Args[i]) {
-				in.Flakes = append(in.Flakes, i)
-			}
-		case flag == "--from-file" && joined:
-			in.Args[i] = "--from-file=" + in.stdin(value, dir)
-		case word == "--from-file" && i+1 < end:
-			i++
-			in.Args[i] = in.stdin(in.Args[i], dir)
-		case flag == "--root" && joined:
-			in.Root = value
-		case word == "--root" && i+1 < end:
-			i++
-			in.Root = in.Args[i]
 		case !strings.HasPrefix(word, "-"):
-			words = append(words, word)
+			words, at = append(words, word), append(at, i)
 		}
 	}
 	switch {
 	case help:
-		in.Flakes = nil
-	case !named && begins(words, creators) && holdsFlake(dir):
+		return Inputs{Args: slices.Clone(args), dir: dir, Root: in.Root}
+	case !in.named && begins(words, creators) && holdsFlake(dir):
 		in.nameFlake()
-	case !named && begins(words, devVerbs):
+	case !in.named && begins(words, devVerbs):
 		in.Dev = true
 	case begins(words, builders) && len(words) > 2:
 		in.Tenant = words[2]
+	case begins(words, checkers):
+		for _, i := range at[2:] {
+			in.flake(i)
+		}
 	}
 	return in
+}
+
+// flake takes the word at i for a flake reference.
+func (in *Inputs) flake(i int) {
+	if IsLocal(in.Args[i]) {
+		in.Flakes = append(in.Flakes, i)
+	}
 }
 
 // nameFlake says of the working directory's flake what goes without saying
@@ -107,15 +140,41 @@ func (in *Inputs) nameFlake() {
 
 // stdin has a file read as standard input, so that what is in it, a secret
 // perhaps, gets no copy on a disk inside.
-func (in *Inputs) stdin(file, dir string) string {
-	if file == "-" {
+func (in *Inputs) stdin(i int) {
+	if in.Args[i] != "-" {
+		in.Stdin, in.Args[i] = in.abs(in.Args[i]), "-"
+	}
+}
+
+// stdout has a file written from standard output.
+func (in *Inputs) stdout(i int) {
+	if in.Args[i] != "-" {
+		in.Stdout, in.Args[i] = in.abs(in.Args[i]), "-"
+	}
+}
+
+// variable has what a variable of the environment holds read as standard
+// input: on a command line anybody could see it.
+func (in *Inputs) variable(i int) {
+	in.Variable = in.Args[i]
+	in.Args[i-1], in.Args[i] = "--from-file", "-"
+}
+
+// fleet has the file that declares tenants read as standard input, after the
+// flakes that it names were brought. They are seen from the file's folder.
+func (in *Inputs) fleet(i int) {
+	in.Fleet = true
+	if in.Args[i] != "-" {
+		in.stdin(i)
+		in.dir = filepath.Dir(in.Stdin)
+	}
+}
+
+func (in *Inputs) abs(file string) string {
+	if filepath.IsAbs(file) {
 		return file
 	}
-	if !filepath.IsAbs(file) {
-		file = filepath.Join(dir, file)
-	}
-	in.Stdin = file
-	return "-"
+	return filepath.Join(in.dir, file)
 }
 
 func begins(words []string, verbs [][]string) bool {

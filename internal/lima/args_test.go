@@ -19,6 +19,10 @@ func TestFindInputs(t *testing.T) {
 		want   []string
 		flakes []int
 		stdin  string
+		stdout string
+
+		variable string
+
 		tenant string
 		dev    bool
 	}{
@@ -26,19 +30,27 @@ func TestFindInputs(t *testing.T) {
 		{dir: with, args: []string{"tenant", "create", "a"}, want: []string{"tenant", "create", "a", "--flake", "."}, flakes: []int{4}},
 		{dir: without, args: []string{"tenant", "create", "a"}, want: []string{"tenant", "create", "a"}},
 		{dir: with, args: []string{"tenant", "create", "--help"}, want: []string{"tenant", "create", "--help"}},
-		{dir: with, args: []string{"tenant", "create", "a", "--flake=github:x/y"}, want: []string{"tenant", "create", "a", "--flake=github:x/y"}},
+		{dir: with, args: []string{"tenant", "create", "a", "--flake=github:x/y"}, want: []string{"tenant", "create", "a", "--flake", "github:x/y"}},
 		{dir: with, args: []string{"t", "create", "a", "--flake=./x", "--mem", "1"}, want: []string{"t", "create", "a", "--flake", "./x", "--mem", "1"}, flakes: []int{4}},
 		{dir: with, args: []string{"tenant", "ssh", "a", "--", "--flake", "."}, want: []string{"tenant", "ssh", "a", "--", "--flake", "."}},
 		{dir: with, args: []string{"--root", "tenant", "tenant", "build", "a"}, want: []string{"--root", "tenant", "tenant", "build", "a"}, tenant: "a"},
 		{dir: with, args: []string{"x", "--from-file", "f"}, want: []string{"x", "--from-file", "-"}, stdin: filepath.Join(with, "f")},
-		{dir: with, args: []string{"x", "--from-file=/f"}, want: []string{"x", "--from-file=-"}, stdin: "/f"},
+		{dir: with, args: []string{"x", "--from-file=/f"}, want: []string{"x", "--from-file", "-"}, stdin: "/f"},
 		{dir: with, args: []string{"x", "--from-file", "-"}, want: []string{"x", "--from-file", "-"}},
 		{dir: with, args: []string{"tenant", "create", "a", "--", "x"}, want: []string{"tenant", "create", "a", "--flake", ".", "--", "x"}, flakes: []int{4}},
+		{dir: with, args: []string{"flake", "check", "./x", "--engine", "docker"}, want: []string{"flake", "check", "./x", "--engine", "docker"}, flakes: []int{2}},
+		{dir: with, args: []string{"flake", "check", "github:x/y"}, want: []string{"flake", "check", "github:x/y"}},
+		{dir: with, args: []string{"apply", "--dry-run", "-f", "d/t.yaml"}, want: []string{"apply", "--dry-run", "-f", "-"}, stdin: filepath.Join(with, "d", "t.yaml")},
+		{dir: with, args: []string{"tenant", "logs", "-f", "a"}, want: []string{"tenant", "logs", "-f", "a"}},
+		{dir: with, args: []string{"t", "volume", "import", "a", "--from=v", "--yes"}, want: []string{"t", "volume", "import", "a", "--from", "-", "--yes"}, stdin: filepath.Join(with, "v")},
+		{dir: with, args: []string{"tenant", "volume", "export", "a", "--to", "v"}, want: []string{"tenant", "volume", "export", "a", "--to", "-"}, stdout: filepath.Join(with, "v")},
+		{dir: with, args: []string{"tenant", "secrets", "set", "a", "k", "--from-env", "V"}, want: []string{"tenant", "secrets", "set", "a", "k", "--from-file", "-"}, variable: "V"},
+		{dir: with, args: []string{"apply", "-f", "x", "--help"}, want: []string{"apply", "-f", "x", "--help"}},
 		{dir: with, args: []string{"dev", "--", "ls"}, want: []string{"dev", "--", "ls"}, dev: true},
 		{dir: with, args: []string{"dev", "--flake=./x"}, want: []string{"dev", "--flake", "./x"}, flakes: []int{2}},
 	} {
 		got := FindInputs(c.args, c.dir)
-		if !slices.Equal(got.Args, c.want) || !slices.Equal(got.Flakes, c.flakes) || got.Stdin != c.stdin || got.Tenant != c.tenant || got.Dev != c.dev {
+		if !slices.Equal(got.Args, c.want) || !slices.Equal(got.Flakes, c.flakes) || got.Stdin != c.stdin || got.Stdout != c.stdout || got.Variable != c.variable || got.Tenant != c.tenant || got.Dev != c.dev {
 			t.Errorf("%q became %+v", c.args, got)
 		}
 	}

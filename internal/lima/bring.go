@@ -7,6 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
+	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/fleet"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // Bring copies what a command line reads of this host and names it as it is
@@ -88,4 +92,45 @@ func (vm *VM) ask(ctx context.Context, in *Inputs, env []string, to any, args ..
 		return fmt.Errorf("cannot read what mvm %s says in the Lima VM: %w", args[0], err)
 	}
 	return nil
+}
+
+// BringFleet copies the local flakes of a file that declares tenants, which
+// names them from dir, and returns the file as it has to be inside.
+func (vm *VM) BringFleet(ctx context.Context, data []byte, dir string) ([]byte, error) {
+	wishes, err := fleet.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	brought := map[string]string{}
+	for i := range wishes {
+		ref := &wishes[i].Spec.FlakeRef
+		if !IsLocal(*ref) {
+			continue
+		}
+		abs, err := build.AbsRef(*ref, dir)
+		if err != nil {
+			return nil, err
+		}
+		if brought[abs] == "" {
+			if brought[abs], err = vm.bringOne(ctx, abs, *ref == tenant.DefaultFlake); err != nil {
+				return nil, err
+			}
+		}
+		*ref = brought[abs]
+	}
+	return fleet.Encode(wishes)
+}
+
+// bringOne copies one flake, where there is one: that there is none is for the
+// command inside to say.
+func (vm *VM) bringOne(ctx context.Context, abs string, byDefault bool) (string, error) {
+	path, err := localPath(abs)
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) || byDefault && !holdsFlake(path) {
+		return abs, nil
+	}
+	s, err := vm.Sync(ctx, abs, path)
+	return s.Ref, err
 }

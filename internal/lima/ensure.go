@@ -84,15 +84,20 @@ func (vm *VM) create(ctx context.Context, template []byte) (Instance, error) {
 	}
 	vm.Say("making the Lima VM %s (this fetches an image and installs packages)", vm.Name)
 	if err := vm.limactl(ctx, "start", "--tty=false", "--timeout", setupTimeout.String(), "--name", vm.Name, file); err != nil {
-		return Instance{}, startFailed("make", err)
+		return Instance{}, vm.startFailed(ctx, "make", err)
 	}
 	return vm.Look(ctx)
 }
 
 // startFailed adds advice to the error of a VM that did not come up.
-func startFailed(what string, err error) error {
+func (vm *VM) startFailed(ctx context.Context, what string, err error) error {
 	hint := "the same command again goes on from there"
-	if _, denied := openKVM(); denied {
+	_, denied := openKVM()
+	inst, lookErr := vm.Look(ctx)
+	switch {
+	case lookErr == nil && inst.Status == StatusRunning:
+		hint = "it may still boot: the same command again waits for that; if it hangs, mvm lima stop first"
+	case denied:
 		hint = "Lima wants /dev/kvm, which this user may not open: join the group that may (ls -l /dev/kvm) and log in again"
 	}
 	return &Error{Kind: err, Msg: fmt.Sprintf("cannot %s the Lima VM: %v", what, err), Hint: hint}
@@ -187,7 +192,7 @@ func (vm *VM) start(ctx context.Context, inst Instance, timeout time.Duration) e
 	}
 	vm.Say("starting the Lima VM %s", vm.Name)
 	if err := vm.limactl(ctx, "start", "--tty=false", "--timeout", timeout.String(), vm.Name); err != nil {
-		return startFailed("start", err)
+		return vm.startFailed(ctx, "start", err)
 	}
 	return nil
 }

@@ -145,7 +145,7 @@ func (h Host) Choose(wish Machine) (Machine, error) {
 		return Native, nil
 	case Emulated:
 		if h.OS == "linux" && h.Arch == "amd64" && (h.KVM || h.Denied) {
-			return "", errors.New("Lima gives an x86-64 VM this host's own KVM, and emulates none: use native or software")
+			return "", errors.New("an x86-64 VM of Lima gets this host's own KVM, not an emulated machine: use native or software")
 		}
 		return Emulated, nil
 	case Software:

@@ -2,9 +2,9 @@
 // and starts the VM, brings the Linux build of mvm into it, and re-runs command
 // lines there as if they ran on this host.
 //
-// It drives limactl and prints nothing itself. It knows nothing of tenants,
-// and no package of the Linux side but build, whose snapshots of local
-// sources are the same on every system.
+// It drives limactl and prints nothing itself. Of the Linux side it knows what
+// is the same on every system: build's snapshots of local sources, and the
+// file that declares tenants.
 package lima
 
 import (

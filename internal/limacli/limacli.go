@@ -21,6 +21,7 @@ import (
 
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/lima"
+	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/upgrade"
 )
 
@@ -223,11 +224,11 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 		return fmt.Errorf("cannot tell the working directory: %w", err)
 	}
 	in := lima.FindInputs(args, dir)
-	stdin := a.in
-	if in.Stdin != "" {
-		if stdin, err = os.Open(in.Stdin); err != nil {
-			return &usageError{msg: fmt.Sprintf("cannot read %s: %v", in.Stdin, errors.Unwrap(err))}
-		}
+	stdin, err := a.input(ctx, in, dir)
+	if err != nil {
+		return err
+	}
+	if stdin != a.in {
 		defer stdin.Close()
 	}
 	env := lima.Env(a.env)
@@ -239,10 +240,22 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 			return err
 		}
 	}
+	c := lima.Command{Args: in.Args, Env: env, Dir: dir, In: stdin, Out: out, Err: a.err}
+	if in.Stdout != "" {
+		return toFile(in.Stdout, func(f *os.File) error {
+			c.Out = f
+			return a.runInside(ctx, c)
+		})
+	}
+	return a.runInside(ctx, c)
+}
+
+func (a *app) runInside(ctx context.Context, c lima.Command) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, lima.ForwardedSignals()...)
 	defer signal.Stop(signals)
-	code, err := a.vm.Run(ctx, lima.Command{Args: in.Args, Env: env, Dir: dir, In: stdin, Out: out, Err: a.err, Signals: signals})
+	c.Signals = signals
+	code, err := a.vm.Run(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -263,6 +276,7 @@ func (a *app) report(ctx context.Context, err error) int {
 		choice *lima.ChoiceError
 		vm     *lima.Error
 		built  *build.Error
+		input  *tenant.InputError
 	)
 	code, hint := exitFailed, upgrade.Hint(err)
 	switch {
@@ -277,6 +291,8 @@ func (a *app) report(ctx context.Context, err error) int {
 		if errors.Is(err, lima.ErrHost) {
 			code = exitHost
 		}
+	case errors.As(err, &input):
+		code, hint = exitUsage, input.Hint
 	case errors.As(err, &built):
 		hint = built.Hint
 		if errors.Is(err, build.ErrInput) {

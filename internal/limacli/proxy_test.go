@@ -85,6 +85,12 @@ func guest(args []string) int {
 		if i := slices.Index(args, "--from-file"); i >= 0 && args[i+1] == "-" {
 			io.Copy(os.Stdout, os.Stdin)
 		}
+		if slices.Contains(args, "fails") {
+			return 9
+		}
+	case "apply":
+		fmt.Printf("%q\n", args)
+		io.Copy(os.Stdout, os.Stdin)
 	}
 	return 0
 }

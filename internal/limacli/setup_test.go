@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/auser/mvm/internal/fleet"
 	"github.com/auser/mvm/internal/lima"
 )
 
@@ -341,6 +342,95 @@ func TestFilesAreReadAsStandardInput(t *testing.T) {
 		if strings.Contains(strings.Join(c, " "), "hunter2") {
 			t.Error("the secret is in a command line")
 		}
+	}
+}
+
+// The value of a variable comes the same way, and a volume's file both ways.
+func TestStreamsStandForFiles(t *testing.T) {
+	w := ready(t)
+	w.env = append(w.env, "ACME_TOKEN=hunter2")
+	out, code := w.mvm(t, "", "tenant", "secrets", "set", "acme", "key", "--from-env", "ACME_TOKEN")
+	if code != 0 || !strings.HasSuffix(out, "hunter2") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if out, code := w.mvm(t, "", "tenant", "secrets", "set", "acme", "key", "--from-env", "NO_SUCH"); code != 2 || !strings.Contains(out, "no variable NO_SUCH") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if out, code := w.mvm(t, "", "tenant", "volume", "import", "acme", "--yes", "--from", "missing"); code != 1 || !strings.Contains(out, "no such file") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	want := "[\"tenant\" \"volume\" \"export\" \"acme\" \"--to\" \"-\"]\n"
+	if out, code := w.mvm(t, "", "tenant", "volume", "export", "acme", "--to", "v"); code != 0 || out != "" {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if data, err := os.ReadFile(filepath.Join(w.dir, "v")); err != nil || string(data) != want {
+		t.Errorf("%v: %s", err, data)
+	}
+	if out, code := w.mvm(t, "", "tenant", "volume", "export", "fails", "--to", "w"); code != 9 {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if files, err := filepath.Glob(filepath.Join(w.dir, "w*")); err != nil || len(files) > 0 {
+		t.Errorf("%v: %v is left", err, files)
+	}
+	for _, c := range w.home.Calls(t) {
+		if strings.Contains(strings.Join(c, " "), "hunter2") {
+			t.Error("the secret is in a command line")
+		}
+	}
+}
+
+// The flakes that a file of tenants names, seen from the file, are brought in
+// and named as they are known inside.
+func TestFleetFileIsBrought(t *testing.T) {
+	w := ready(t)
+	for name, text := range map[string]string{
+		"sub/guests/flake.nix": "{ }",
+		"sub/tenants.yaml":     "version: 1\ntenants:\n  acme: {flake: ./guests}\n  beta: {flake: ./guests, vcpus: 3}\n  gamma: {flake: 'github:x/y'}\n  none: {running: true}\n",
+		"bad.yaml":             "version: 1\nnonsense: 1\n",
+	} {
+		path := filepath.Join(w.dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	guests := filepath.Join(w.dir, "sub", "guests")
+	for _, c := range []struct{ dir, stdin, file string }{{w.dir, "", "sub/tenants.yaml"}, {filepath.Join(w.dir, "sub"), "sub/tenants.yaml", "-"}} {
+		cmd := w.command("apply", "-f", c.file)
+		cmd.Dir = c.dir
+		cmd.Env = append(cmd.Env, "PWD="+c.dir)
+		if c.stdin != "" {
+			f, err := os.Open(filepath.Join(w.dir, c.stdin))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			cmd.Stdin = f
+		}
+		var said strings.Builder
+		cmd.Stderr = &said
+		out, err := cmd.Output()
+		words, text, _ := strings.Cut(string(out), "\n")
+		if err != nil || words != `["apply" "-f" "-"]` {
+			t.Fatalf("%v: %s%s", err, out, said.String())
+		}
+		wishes, err := fleet.Parse([]byte(text))
+		if err != nil || len(wishes) != 4 {
+			t.Fatalf("%v: %s", err, text)
+		}
+		for i, want := range []string{guests, guests, "github:x/y", filepath.Join(w.dir, "sub")} {
+			if got := wishes[i].Spec.FlakeRef; got != want {
+				t.Errorf("%s: %s, not %s", wishes[i].Spec.TenantID, got, want)
+			}
+		}
+		if _, err := os.Stat(w.home.Guest("mvm", guests+"/flake.nix")); err != nil || wishes[1].Spec.VCPUs != 3 {
+			t.Errorf("%v, %+v", err, wishes[1])
+		}
+	}
+	if out, code := w.mvm(t, "", "apply", "-f", "bad.yaml"); code != 2 || !strings.Contains(out, "cannot apply "+filepath.Join(w.dir, "bad.yaml")) || !strings.Contains(out, "nonsense") {
+		t.Errorf("exit %d: %s", code, out)
 	}
 }
 

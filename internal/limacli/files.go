@@ -1,0 +1,86 @@
+package limacli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/auser/mvm/internal/lima"
+)
+
+// input is what the command inside reads as standard input: this program's,
+// or what the command line names instead.
+func (a *app) input(ctx context.Context, in lima.Inputs, dir string) (*os.File, error) {
+	f := a.in
+	if in.Stdin != "" {
+		var err error
+		if f, err = os.Open(in.Stdin); err != nil {
+			return nil, fmt.Errorf("cannot read a file: %w", err)
+		}
+	}
+	switch {
+	case in.Variable != "":
+		for _, kv := range a.env {
+			if name, value, _ := strings.Cut(kv, "="); name == in.Variable {
+				return feed(value)
+			}
+		}
+		return nil, &usageError{msg: "the environment has no variable " + in.Variable, hint: "export it first"}
+	case !in.Fleet:
+		return f, nil
+	}
+	name := "-"
+	if in.Stdin != "" {
+		defer f.Close()
+		name, dir = in.Stdin, filepath.Dir(in.Stdin)
+	}
+	data, err := io.ReadAll(f)
+	if err == nil {
+		data, err = a.vm.BringFleet(ctx, data, dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot apply %s: %w", name, err)
+	}
+	return feed(string(data))
+}
+
+// feed is a file to read text from.
+func feed(text string) (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("cannot feed the Lima VM: %w", err)
+	}
+	go func() {
+		// Who does not read it to its end has said why.
+		_, _ = io.WriteString(w, text)
+		w.Close()
+	}()
+	return r, nil
+}
+
+// toFile has write make a file that is there only when it is whole.
+func toFile(path string, write func(*os.File) error) (err error) {
+	f, err := os.OpenFile(path+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot write a file: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if err := write(f); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("cannot write a file: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("cannot write a file: %w", err)
+	}
+	return os.Rename(f.Name(), path)
+}
