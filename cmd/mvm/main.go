@@ -13,7 +13,7 @@ import (
 func main() {
 	// A command lives for moments: up to some 40 MiB it spares time rather than
 	// memory. Only a supervisor lives long, and is told to be small.
-	if os.Getenv("GOGC") == "" {
+	if os.Getenv("GOGC")+os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetGCPercent(1000)
 		debug.SetMemoryLimit(256 << 20)
 	}

@@ -1,13 +1,15 @@
 package cli
 
 import (
-	"encoding/json"
 	"io"
 	"reflect"
 	"strconv"
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/lifecycle"
@@ -128,10 +130,11 @@ func (a *app) jsonFlag(cmd *cobra.Command, v any) {
 func (a *app) printJSON(v any) error { return writeJSON(a.Out, v) }
 
 func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := json.MarshalWrite(w, v, jsonv1.DefaultOptionsV1(), jsontext.EscapeForHTML(false), jsontext.WithIndent("  ")); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, "\n")
+	return err
 }
 
 // orEmpty makes JSON's [] of no items, where it would be null.

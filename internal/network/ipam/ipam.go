@@ -66,10 +66,14 @@ type Registry struct {
 // New returns a registry without leases. subnet is the gateway's address with
 // the prefix length.
 func New(subnet netip.Prefix) (*Registry, error) {
+	return newRegistry(subnet, 0)
+}
+
+func newRegistry(subnet netip.Prefix, room int) (*Registry, error) {
 	if err := CheckSubnet(subnet); err != nil {
 		return nil, err
 	}
-	return &Registry{subnet: subnet, leases: map[string]netip.Addr{}, holders: map[netip.Addr]string{}, schema: Version}, nil
+	return &Registry{subnet: subnet, leases: make(map[string]netip.Addr, room), holders: make(map[netip.Addr]string, room), schema: Version}, nil
 }
 
 // CheckSubnet says why subnet, a gateway's address with its prefix length,
@@ -147,11 +151,10 @@ func parse(data []byte, subnet netip.Prefix) (*Registry, error) {
 // the tenants' states. Two tenants with one address, or an address outside
 // the pool, are an error: no tenant may lose or share an address silently.
 func Rebuild(subnet netip.Prefix, leases map[string]netip.Addr) (*Registry, error) {
-	r, err := New(subnet)
+	r, err := newRegistry(subnet, len(leases))
 	if err != nil {
 		return nil, err
 	}
-	r.leases, r.holders = maps.Clone(leases), make(map[netip.Addr]string, len(leases))
 	for id, addr := range leases {
 		if _, err := Index(subnet, addr); err != nil {
 			return nil, fmt.Errorf("tenant %s: %w", id, err)
@@ -159,7 +162,7 @@ func Rebuild(subnet netip.Prefix, leases map[string]netip.Addr) (*Registry, erro
 		if other, ok := r.holders[addr]; ok {
 			return nil, fmt.Errorf("tenants %s and %s both have %s", min(id, other), max(id, other), addr)
 		}
-		r.holders[addr] = id
+		r.leases[id], r.holders[addr] = addr, id
 	}
 	return r, nil
 }

@@ -127,6 +127,16 @@ func TestRebuildKeepsEveryAddress(t *testing.T) {
 	}
 }
 
+func TestRebuildOfNothing(t *testing.T) {
+	r, err := Rebuild(subnet, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := lease(t, r, "a"); got != "10.50.0.10" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestFieldsOfANewerVersionSurvive(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "leases.json")
 	text := `{"schema_version":2,"subnet":"10.50.0.1/24","leases":{"a":"10.50.0.10"},"pools":["x"]}`
