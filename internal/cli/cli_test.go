@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 			defer stop()
 			os.Exit(Run(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 		},
+		"fake-top": func() { os.Exit(fakeTop()) },
 		"fake-build": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 			defer stop()

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,7 +26,7 @@ func (a *app) topCommand() *cobra.Command {
 
 Keys: c, m, n, d and i sort by CPU, memory, network, disk and id; r reverses;
 / filters by id, Enter keeps the filter and Esc drops it; arrows, j and k, PgUp
-and PgDn move; q quits.`,
+and PgDn, Home and End move; q quits. On a narrow terminal, columns are left out.`,
 		Example: "  mvm top\n  mvm top --interval 5s",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -43,19 +44,22 @@ and PgDn move; q quits.`,
 			if err != nil {
 				return err
 			}
-			model := topModel{measure: m.measure, interval: interval, sort: "cpu", color: a.colored()}
-			end, err := tea.NewProgram(model, tea.WithContext(cmd.Context()), tea.WithInput(a.In), tea.WithOutput(a.Out)).Run()
-			if errors.Is(err, tea.ErrInterrupted) || cmd.Context().Err() != nil {
-				return nil // as it is meant to end
-			}
-			if err != nil {
-				return fmt.Errorf("cannot show tenants: %w", err)
-			}
-			return end.(topModel).err
+			return a.showTop(cmd.Context(), topModel{measure: m.measure, interval: interval, sort: "cpu", color: a.colored()})
 		},
 	}
 	cmd.Flags().DurationVar(&interval, "interval", time.Second, "how often to measure")
 	return cmd
+}
+
+func (a *app) showTop(ctx context.Context, m topModel) error {
+	end, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(a.In), tea.WithOutput(a.Out)).Run()
+	if errors.Is(err, tea.ErrInterrupted) || ctx.Err() != nil {
+		return nil // as it is meant to end
+	}
+	if err != nil {
+		return fmt.Errorf("cannot show tenants: %w", err)
+	}
+	return end.(topModel).err
 }
 
 // topModel is the view's state. It is a value: every key makes a new one.
@@ -93,10 +97,12 @@ func (m topModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
+		m.first = m.within(m.first)
 	case measured:
 		if m.usage, m.err = msg.usage, msg.err; m.err != nil {
 			return m, tea.Quit
 		}
+		m.first = m.within(m.first) // there may be fewer now
 		return m, tea.Tick(m.interval, func(time.Time) tea.Msg { return tick{} })
 	case tick:
 		return m, m.look
@@ -108,8 +114,11 @@ func (m topModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 
 func (m topModel) key(k tea.KeyPressMsg) (tea.Model, tea.Cmd) {
 	name := k.String()
-	if name == "ctrl+c" {
+	switch name {
+	case "ctrl+c":
 		return m, tea.Quit
+	case "ctrl+z":
+		return m, tea.Suspend
 	}
 	if m.typing {
 		switch {
@@ -125,7 +134,6 @@ func (m topModel) key(k tea.KeyPressMsg) (tea.Model, tea.Cmd) {
 		m.first = 0
 		return m, nil
 	}
-	page := max(1, m.height-4)
 	switch name {
 	case "q":
 		return m, tea.Quit
@@ -142,14 +150,27 @@ func (m topModel) key(k tea.KeyPressMsg) (tea.Model, tea.Cmd) {
 	case "up", "k":
 		m.first--
 	case "pgdown":
-		m.first += page
+		m.first += m.page()
 	case "pgup":
-		m.first -= page
-	case "home":
+		m.first -= m.page()
+	case "home", "g":
 		m.first = 0
+	case "end", "G":
+		m.first = len(m.usage)
 	}
-	m.first = max(0, min(m.first, len(m.rows())-1))
+	m.first = m.within(m.first)
 	return m, nil
+}
+
+// topHead is what stands above the rows: the sums, the keys, the table's head.
+const topHead = 3
+
+// page is how many rows there is room for.
+func (m topModel) page() int { return max(1, m.height-topHead) }
+
+// within is the first row to show so that the page is as full as it can be.
+func (m topModel) within(first int) int {
+	return max(0, min(first, len(m.rows())-m.page()))
 }
 
 // rows are the tenants that the filter lets through, sorted.
@@ -197,7 +218,11 @@ func (m topModel) screen() string {
 	if m.typing {
 		head += "_"
 	}
-	b.WriteString(ansi.Truncate(head, m.width, "…") + "\n\n")
+	keys := "c m n d i sort, r reverses, / filters, q quits"
+	if m.color {
+		keys = dim.Styled(keys)
+	}
+	b.WriteString(ansi.Truncate(head, m.width, "…") + "\n" + ansi.Truncate(keys, m.width, "…") + "\n")
 	t := usageTable()
 	for _, u := range rows[min(m.first, len(rows)):] {
 		t.row(usageRow(u)...)
@@ -207,10 +232,7 @@ func (m topModel) screen() string {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimSuffix(body.String(), "\n"), "\n")
-	lines = lines[:max(0, min(len(lines), m.height-3))]
-	for i, l := range lines {
-		lines[i] = ansi.Truncate(l, m.width, "…")
-	}
+	lines = lines[:max(0, min(len(lines), m.height-topHead+1))]
 	if m.color && len(lines) > 0 {
 		lines[0] = ansi.NewStyle(ansi.AttrReverse).Styled(lines[0])
 	}
