@@ -176,7 +176,7 @@ for root, or on a loopback address. docs/grafana.json is a dashboard for them.`,
 			if err != nil {
 				return fmt.Errorf("cannot serve metrics: %w", err)
 			}
-			a.note("serving metrics on %s/metrics; Ctrl-C ends it", listen)
+			a.note("serving /metrics on %s; Ctrl-C ends it", listen)
 			return metrics.Serve(cmd.Context(), l, write)
 		},
 	}

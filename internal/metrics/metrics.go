@@ -20,6 +20,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/auser/mvm/internal/stats"
 	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/vmm"
@@ -149,23 +151,30 @@ func (p *page) sample(name string, value float64, labels ...string) {
 // loopback address. They tell about all tenants, so they are not for others.
 func Listen(where string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(where, "unix:"); ok && path != "" {
+		if len(path) > maxSocketPath {
+			return nil, &tenant.InputError{Msg: fmt.Sprintf("metrics cannot be served on %q", where), Hint: fmt.Sprintf("the path of a socket can have %d bytes", maxSocketPath)}
+		}
 		if err := removeStale(path); err != nil {
 			return nil, err
 		}
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			return nil, err
-		}
-		if err := os.Chmod(path, 0o600); err != nil {
-			return nil, errors.Join(err, l.Close())
-		}
-		return l, nil
+		return listenForRoot(path)
 	}
 	host, _, err := net.SplitHostPort(where)
 	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
 		return nil, &tenant.InputError{Msg: fmt.Sprintf("metrics cannot be served on %q", where), Hint: "use unix:<path> or 127.0.0.1:<port>"}
 	}
 	return net.Listen("tcp", where)
+}
+
+// maxSocketPath is what a socket's address has room for, and the byte that ends
+// it.
+const maxSocketPath = 107
+
+// listenForRoot makes a socket that is nobody else's at any moment. The mask is
+// the whole process's, which has nothing else to make now.
+func listenForRoot(path string) (net.Listener, error) {
+	defer unix.Umask(unix.Umask(0o177))
+	return net.Listen("unix", path)
 }
 
 // removeStale takes away a socket that nobody listens on.
@@ -180,8 +189,17 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// Serve answers GET /metrics with what write writes, until ctx ends.
+// grace is how long a client may take for the rest of its answer when the
+// server ends.
+const grace = 5 * time.Second
+
+// Serve answers GET /metrics with what write writes, until ctx ends. An answer
+// that has begun is ended then, unless its reader is slow.
 func Serve(ctx context.Context, l net.Listener, write func(context.Context, io.Writer) error) error {
+	return serve(ctx, l, write, grace)
+}
+
+func serve(ctx context.Context, l net.Listener, write func(context.Context, io.Writer) error, grace time.Duration) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		var buf bytes.Buffer
@@ -193,12 +211,21 @@ func Serve(ctx context.Context, l net.Listener, write func(context.Context, io.W
 		w.Write(buf.Bytes()) // a client that left does not matter
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
-	stop := context.AfterFunc(ctx, func() { server.Close() })
-	defer stop()
+	closed := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancel()
+		err := server.Shutdown(patience)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = server.Close()
+		}
+		closed <- err
+	})
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		stop()
 		return err
 	}
-	return nil
+	return <-closed
 }
 
 func sortedKeys(m map[string]uint64) []string { return slices.Sorted(maps.Keys(m)) }

@@ -3,6 +3,8 @@ package metrics
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,8 +13,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/stats"
 	"github.com/auser/mvm/internal/tenant"
@@ -109,11 +113,7 @@ func TestServe(t *testing.T) {
 		go func() {
 			ended <- Serve(ctx, l, func(_ context.Context, w io.Writer) error { _, err := io.WriteString(w, sample()); return err })
 		}()
-		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", path)
-		}}}
-		resp, err := client.Get("http://mvm/metrics")
+		resp, err := clientOf(path).Get("http://mvm/metrics")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,6 +126,176 @@ func TestServe(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// clientOf asks over the socket at path, each time on a connection of its own.
+func clientOf(path string) *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}}}
+}
+
+// TestSocketIsRootsFromTheFirst: also where new files are everybody's.
+func TestSocketIsRootsFromTheFirst(t *testing.T) {
+	defer unix.Umask(unix.Umask(0))
+	dir := t.TempDir()
+	l, err := Listen("unix:" + dir + "/m.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(dir + "/m.sock"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if mask := unix.Umask(0); mask != 0 {
+		t.Errorf("new files are left with the mask %o", mask)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(dir + "/m.sock"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it leaves its socket: %v", err)
+	}
+	for name, path := range map[string]string{
+		"a file":           dir + "/file",
+		"a folder":         dir,
+		"no such folder":   dir + "/nowhere/m.sock",
+		"no path":          "",
+		"too long a path":  dir + "/" + strings.Repeat("x", 107),
+		"a link to a file": dir + "/link",
+	} {
+		if err := os.WriteFile(dir+"/file", []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		os.Symlink(dir+"/file", dir+"/link") // is there the second time
+		if l, err := Listen("unix:" + path); err == nil {
+			l.Close()
+			t.Errorf("it listens on %s", name)
+		}
+		if text, err := os.ReadFile(dir + "/link"); err != nil || string(text) != "mine" {
+			t.Errorf("%s: it took away what is no socket: %q, %v", name, text, err)
+		}
+	}
+}
+
+// served serves a page that is more than any buffer takes, on a socket. Each
+// answer first says that it has begun, and then waits for wait to be closed.
+func served(t *testing.T, grace time.Duration, wait chan bool) (path string, begun chan bool, stop context.CancelFunc, ended chan error) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "m.sock")
+	l, err := Listen("unix:" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	begun, ended = make(chan bool, 10), make(chan error, 1)
+	go func() {
+		ended <- serve(ctx, l, func(_ context.Context, w io.Writer) error {
+			begun <- true
+			<-wait
+			_, err := io.WriteString(w, large)
+			return err
+		}, grace)
+	}()
+	return path, begun, stop, ended
+}
+
+var large = strings.Repeat("x", 8<<20)
+
+func scrape(path string) error {
+	resp, err := clientOf(path).Get("http://mvm/metrics")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && string(body) != large {
+		err = fmt.Errorf("%d bytes of %d", len(body), len(large))
+	}
+	return err
+}
+
+// TestSlowClients: neither one that says nothing nor one that reads nothing keeps
+// others from their answers, or the server from its end.
+func TestSlowClients(t *testing.T) {
+	wait := make(chan bool)
+	close(wait)
+	path, begun, stop, ended := served(t, 10*time.Millisecond, wait)
+	for _, says := range []string{"", "GET /met", "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, says); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-begun
+	if err := scrape(path); err != nil {
+		t.Errorf("beside slow ones: %v", err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it leaves its socket: %v", err)
+	}
+}
+
+// TestAnswerIsEnded: one that had begun when the server was to end is whole.
+func TestAnswerIsEnded(t *testing.T) {
+	wait := make(chan bool)
+	path, begun, stop, ended := served(t, time.Hour, wait)
+	last := make(chan error, 1)
+	go func() { last <- scrape(path) }()
+	<-begun
+	stop()
+	for { // until nobody is let in any more
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			break
+		}
+		conn.Close()
+	}
+	close(wait)
+	if err := errors.Join(<-last, <-ended); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestServeRefuses what is no scrape, and tells of one that fails.
+func TestServeRefuses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.sock")
+	l, err := Listen("unix:" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- Serve(ctx, l, func(context.Context, io.Writer) error { return errors.New("no tenants can be read") })
+	}()
+	for request, want := range map[string]int{"GET /": 404, "GET /metrics/..": 404, "POST /metrics": 405, "GET /metrics": 500} {
+		method, at, _ := strings.Cut(request, " ")
+		req, err := http.NewRequest(method, "http://mvm"+at, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := clientOf(path).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d, want %d", request, resp.StatusCode, want)
+		}
+		resp.Body.Close()
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 
