@@ -16,6 +16,7 @@ import (
 // shown is what show prints as JSON.
 type shown struct {
 	lifecycle.Status
+	DiskBytes int64           `json:"disk_bytes"`           // what the volumes take on the host
 	Differs   []string        `json:"differs,omitempty"`    // what the spec says otherwise than the last run: it holds from the next one on
 	NextBuild []string        `json:"next_build,omitempty"` // what it says otherwise than the last build
 	Manifest  *build.Manifest `json:"manifest,omitempty"`
@@ -33,7 +34,7 @@ func (a *app) tenantShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s := shown{Status: status}
+			s := shown{Status: status, DiskBytes: h.DiskBytes(args[0], status.Spec.Volumes)}
 			if s.Manifest, err = h.Manifest(args[0]); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -64,6 +65,7 @@ func (a *app) printTenant(s shown) error {
 	for _, v := range s.Spec.Volumes {
 		row("volume", "%s", v)
 	}
+	row("disk", "%s of %s", byteSize(s.DiskBytes), byteSize(s.Spec.DiskBytes()))
 	row("egress", "%s", s.Spec.Egress)
 	row("restart", "%s", s.Spec.Restart)
 	row("network", "%s (%s) on %s, %s", s.State.Net.IP, s.State.Net.MAC, s.State.Net.TAP, s.State.Net.Bridge)

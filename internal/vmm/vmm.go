@@ -90,7 +90,7 @@ type MetricsFlusher interface {
 
 // Counters are what a VMM has counted of its guest since it was started.
 type Counters struct {
-	Disks map[string]DiskCounters `json:"disks"` // by drive: rootfs, data, secrets
+	Disks map[string]DiskCounters `json:"disks"` // by drive: rootfs, data, secrets; those beside them as vdd and so on
 }
 
 // DiskCounters are what the guest asked of one disk, whether or not the host
