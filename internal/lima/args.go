@@ -19,12 +19,17 @@ type Inputs struct {
 	Stdin, Stdout, Variable string
 	// Fleet says that standard input declares tenants.
 	Fleet bool
-	// Dev says that the dev microVM is brought up with the flake that it has,
-	// or, where there is none yet, with the working directory's.
+	// Dev says that the dev microVM is brought up: unless a flake is named with
+	// the one that it has, or, where there is none yet, with the working
+	// directory's.
 	Dev bool
 	// Undecided says, once brought, that the dev microVM cannot run yet, because
 	// a setup did not get to its end.
 	Undecided bool
+	// Volumes are the positions in Args of volumes, which may be folders.
+	Volumes []int
+	// Runs are the tenants that are started, whose volumes may be folders.
+	Runs []string
 	// Tenant is the one that is built: its flake, which only the VM knows, may
 	// be a local one.
 	Tenant string
@@ -54,11 +59,19 @@ var (
 	exporters = [][]string{{"tenant", "volume", "export"}, {"t", "volume", "export"}}
 )
 
+// runners are the verbs that start tenants.
+var runners = [][]string{{"tenant", "run"}, {"t", "run"}}
+
+// volumeVerbs take volumes.
+var volumeVerbs = slices.Concat(devVerbs, creators, [][]string{{"tenant", "set"}, {"t", "set"}})
+
 // valueFlag says what to do about a flag's value, given the words before it.
 func valueFlag(flag string, words []string) func(in *Inputs, i int) {
 	switch {
 	case flag == "--flake":
 		return func(in *Inputs, i int) { in.named = true; in.flake(i) }
+	case (flag == "--volume" || flag == "-v") && begins(words, volumeVerbs):
+		return func(in *Inputs, i int) { in.Volumes = append(in.Volumes, i) }
 	case flag == "--root":
 		return func(in *Inputs, i int) { in.Root = in.Args[i] }
 	case flag == "--from-file", flag == "--from" && begins(words, importers):
@@ -87,6 +100,9 @@ func FindInputs(args []string, dir string) Inputs {
 	for i := 0; i < end; i++ {
 		word := in.Args[i]
 		flag, value, joined := strings.Cut(word, "=")
+		if short, ok := strings.CutPrefix(word, "-v"); ok && short != "" && begins(words, volumeVerbs) {
+			flag, value, joined = "-v", strings.TrimPrefix(short, "="), true
+		}
 		take := valueFlag(flag, words)
 		if take != nil && joined {
 			in.Args[i] = flag
@@ -108,8 +124,10 @@ func FindInputs(args []string, dir string) Inputs {
 		return Inputs{Args: slices.Clone(args), dir: dir, Root: in.Root}
 	case !in.named && begins(words, creators) && holdsFlake(dir):
 		in.nameFlake()
-	case !in.named && begins(words, devVerbs):
+	case begins(words, devVerbs):
 		in.Dev = true
+	case begins(words, runners):
+		in.Runs = words[2:]
 	case begins(words, builders) && len(words) > 2:
 		in.Tenant = words[2]
 	case begins(words, checkers):

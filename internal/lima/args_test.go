@@ -25,6 +25,9 @@ func TestFindInputs(t *testing.T) {
 
 		tenant string
 		dev    bool
+
+		volumes []int
+		runs    []string
 	}{
 		{dir: with, args: []string{"tenant", "list"}, want: []string{"tenant", "list"}},
 		{dir: with, args: []string{"tenant", "create", "a"}, want: []string{"tenant", "create", "a", "--flake", "."}, flakes: []int{4}},
@@ -47,10 +50,15 @@ func TestFindInputs(t *testing.T) {
 		{dir: with, args: []string{"tenant", "secrets", "set", "a", "k", "--from-env", "V"}, want: []string{"tenant", "secrets", "set", "a", "k", "--from-file", "-"}, variable: "V"},
 		{dir: with, args: []string{"apply", "-f", "x", "--help"}, want: []string{"apply", "-f", "x", "--help"}},
 		{dir: with, args: []string{"dev", "--", "ls"}, want: []string{"dev", "--", "ls"}, dev: true},
-		{dir: with, args: []string{"dev", "--flake=./x"}, want: []string{"dev", "--flake", "./x"}, flakes: []int{2}},
+		{dir: with, args: []string{"dev", "--flake=./x"}, want: []string{"dev", "--flake", "./x"}, flakes: []int{2}, dev: true},
+		{dir: with, args: []string{"start", "-v", "./a:/a", "--volume=1G:/b", "-v./c:/c", "-v=d:/d", "--", "-v", "e:/e"}, want: []string{"start", "-v", "./a:/a", "--volume", "1G:/b", "-v", "./c:/c", "-v", "d:/d", "--", "-v", "e:/e"}, volumes: []int{2, 4, 6, 8}, dev: true},
+		{dir: with, args: []string{"t", "set", "a", "-v", "./a:/a"}, want: []string{"t", "set", "a", "-v", "./a:/a"}, volumes: []int{4}},
+		{dir: with, args: []string{"tenant", "create", "a", "-v", "./a:/a"}, want: []string{"tenant", "create", "a", "-v", "./a:/a", "--flake", "."}, flakes: []int{6}, volumes: []int{4}},
+		{dir: with, args: []string{"tenant", "ssh", "a", "-vx"}, want: []string{"tenant", "ssh", "a", "-vx"}},
+		{dir: with, args: []string{"t", "run", "a", "--no-wait", "b"}, want: []string{"t", "run", "a", "--no-wait", "b"}, runs: []string{"a", "b"}},
 	} {
 		got := FindInputs(c.args, c.dir)
-		if !slices.Equal(got.Args, c.want) || !slices.Equal(got.Flakes, c.flakes) || got.Stdin != c.stdin || got.Stdout != c.stdout || got.Variable != c.variable || got.Tenant != c.tenant || got.Dev != c.dev {
+		if !slices.Equal(got.Args, c.want) || !slices.Equal(got.Flakes, c.flakes) || got.Stdin != c.stdin || got.Stdout != c.stdout || got.Variable != c.variable || got.Tenant != c.tenant || got.Dev != c.dev || !slices.Equal(got.Volumes, c.volumes) || !slices.Equal(got.Runs, c.runs) {
 			t.Errorf("%q became %+v", c.args, got)
 		}
 	}

@@ -15,7 +15,21 @@ import (
 
 // Bring copies what a command line reads of this host and names it as it is
 // known inside. Of what does not exist there, the command itself will say so.
-func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) error {
+func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) (err error) {
+	for _, i := range in.Volumes {
+		if in.Args[i], err = vm.bringVolume(ctx, in.Args[i], dir); err != nil {
+			return err
+		}
+	}
+	for _, id := range in.Runs {
+		var tenant shown
+		if err := vm.ask(ctx, in, env, &tenant, "tenant", "show", id); err != nil {
+			return err
+		}
+		if err := vm.refreshFolders(ctx, tenant.Spec.Volumes); err != nil {
+			return err
+		}
+	}
 	if in.Dev {
 		var status struct {
 			Tier string `json:"tier"`
@@ -28,10 +42,14 @@ func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) e
 			return err
 		}
 		in.Undecided = status.Tier == ""
-		if status.Dev.There {
-			return vm.refresh(ctx, status.Dev.MicroVM.Spec.FlakeRef, dir)
+		if err := vm.refreshFolders(ctx, status.Dev.MicroVM.Spec.Volumes); err != nil {
+			return err
 		}
-		if holdsFlake(dir) {
+		switch {
+		case in.named:
+		case status.Dev.There:
+			return vm.refresh(ctx, status.Dev.MicroVM.Spec.FlakeRef, dir)
+		case holdsFlake(dir):
 			in.nameFlake()
 		}
 	}
@@ -55,7 +73,8 @@ func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) e
 // shown is what is of interest of a tenant.
 type shown struct {
 	Spec struct {
-		FlakeRef string `json:"flake_ref"`
+		FlakeRef string        `json:"flake_ref"`
+		Volumes  []shownVolume `json:"volumes"`
 	} `json:"spec"`
 }
 
@@ -94,7 +113,7 @@ func (vm *VM) ask(ctx context.Context, in *Inputs, env []string, to any, args ..
 	return nil
 }
 
-// BringFleet copies the local flakes of a file that declares tenants, which
+// BringFleet copies the local flakes and folders of a file that declares tenants, which
 // names them from dir, and returns the file as it has to be inside.
 func (vm *VM) BringFleet(ctx context.Context, data []byte, dir string) ([]byte, error) {
 	wishes, err := fleet.Parse(data)
@@ -103,6 +122,15 @@ func (vm *VM) BringFleet(ctx context.Context, data []byte, dir string) ([]byte, 
 	}
 	brought := map[string]string{}
 	for i := range wishes {
+		for n := range wishes[i].Spec.Volumes {
+			v := &wishes[i].Spec.Volumes[n]
+			if v.Folder == "" {
+				continue
+			}
+			if v.Folder, err = vm.bringFolder(ctx, v.Folder, dir); err != nil {
+				return nil, err
+			}
+		}
 		ref := &wishes[i].Spec.FlakeRef
 		if !IsLocal(*ref) {
 			continue

@@ -65,7 +65,7 @@ func (vm *VM) Sync(ctx context.Context, ref, dir string) (Source, error) {
 		return Source{}, err
 	}
 	s := Source{Ref: insideRef(abs, top, snapshot.FlakeDir), Top: top, Hash: snapshot.Hash}
-	sent, err := vm.send(ctx, snapshot.Path, s)
+	sent, err := vm.send(ctx, s, func(w io.Writer) error { return writeTar(w, snapshot.Path) })
 	if err != nil {
 		return Source{}, fmt.Errorf("cannot copy %s into the Lima VM: %w", top, err)
 	}
@@ -153,16 +153,17 @@ const hasScript = `if [ -d "$2" ]; then cat "$1" 2>/dev/null || true; fi`
 
 const syncDir = "/var/lib/mvm-lima/sync"
 
-func (vm *VM) send(ctx context.Context, tree string, s Source) (sent bool, err error) {
+// send has the VM receive what write writes, unless it has that already.
+func (vm *VM) send(ctx context.Context, s Source, write func(io.Writer) error) (sent bool, err error) {
 	sum := sha256.Sum256([]byte(s.Top))
 	record := syncDir + "/" + hex.EncodeToString(sum[:8])
 	have, err := vm.inside(ctx, nil, "sudo", "sh", "-c", hasScript, "mvm", record, s.Top)
 	if err != nil || strings.TrimSpace(have) == s.Hash {
 		return false, err
 	}
-	vm.Say("copying %s into the Lima VM", s.Top)
+	vm.Say("copying %s into the Lima VM", strings.TrimPrefix(s.Top, foldersDir))
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(writeTar(w, tree)) }()
+	go func() { w.CloseWithError(write(w)) }()
 	_, err = vm.inside(ctx, r, "sudo", "sh", "-c", receiveScript, "mvm", record, s.Top, s.Hash)
 	r.CloseWithError(io.ErrClosedPipe)
 	return true, err
@@ -186,6 +187,11 @@ func writeTar(w io.Writer, tree string) error {
 			return err
 		}
 	}
+	return writeEnd(tw)
+}
+
+// writeEnd says that all has arrived.
+func writeEnd(tw *tar.Writer) error {
 	if err := tw.WriteHeader(&tar.Header{Format: tar.FormatPAX, Name: "complete", Typeflag: tar.TypeReg, ModTime: time.Unix(1, 0), Mode: 0o644}); err != nil {
 		return err
 	}
