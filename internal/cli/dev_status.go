@@ -63,7 +63,7 @@ func (a *app) statusCommand() *cobra.Command {
 }
 
 func (a *app) printStatus(s hostStatus) error {
-	w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
+	w := tabwriter.NewWriter(a.plain(), 0, 8, 2, ' ', 0)
 	tier := "not decided: mvm setup"
 	if s.Tier != "" {
 		tier = s.Tier

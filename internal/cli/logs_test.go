@@ -1,9 +1,17 @@
 package cli
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/auser/mvm/internal/store"
 )
 
 // TestPlain is a guest that would like to command the operator's terminal.
@@ -43,24 +51,89 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// FuzzPlain asks that no escape reaches a log's reader, however it is cut.
+// FuzzPlain asks that no escape reaches a log's reader, and only harmless ones a
+// console's, however what is written is cut.
 func FuzzPlain(f *testing.F) {
 	f.Add([]byte("a\x1b]0;t\x07b\n"), 3)
+	f.Add([]byte("\x1b\x1b[2J\x1bP\x1b[31m\x9b6n\u009b\x1b[?25l\r\n"), 5)
 	f.Fuzz(func(t *testing.T, data []byte, at int) {
 		at = max(0, min(at, len(data)))
-		var b strings.Builder
-		w := &plainWriter{w: &b}
-		for _, part := range [][]byte{data[:at], data[at:]} {
-			if n, err := w.Write(part); n != len(part) || err != nil {
-				t.Fatal(n, err)
+		for _, screen := range []bool{false, true} {
+			var b strings.Builder
+			w := &plainWriter{w: &b, screen: screen}
+			for _, part := range [][]byte{data[:at], data[at:]} {
+				if n, err := w.Write(part); n != len(part) || err != nil {
+					t.Fatal(n, err)
+				}
 			}
-		}
-		for _, r := range b.String() {
-			if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {
-				t.Fatalf("%q lets %q through", data, r)
+			text, may := b.String(), "\n\t"
+			if screen {
+				text, may = passes.ReplaceAllString(text, ""), "\n\t\r\b\a"
+			}
+			if !utf8.ValidString(text) {
+				t.Fatalf("%q becomes %q", data, text)
+			}
+			for _, r := range text {
+				if unicode.IsControl(r) && !strings.ContainsRune(may, r) {
+					t.Fatalf("%q lets %q through (screen %v)", data, r, screen)
+				}
 			}
 		}
 	})
+}
+
+// passes is what a console may have beside text.
+var passes = regexp.MustCompile(strings.Trim(harmless.String(), "^$"))
+
+// TestHostileLog has mvm tenant logs print what a guest has written, on a
+// terminal and off it.
+func TestHostileLog(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	mvm, root := filepath.Join(dir, "mvm"), filepath.Join(dir, "root")
+	if err := os.Symlink(self, mvm); err != nil { // testscript tells it by its name
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "flake.nix"), []byte("{ outputs = _: { }; }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(mvm, args...)
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=xterm", "MVM_ROOT=" + root}
+		return cmd
+	}
+	printed(t, command("tenant", "create", "acme", "--flake", dir, "--data-size", "16"), false)
+	const hostile = "ok \x1b[31mred\x1b]52;c;cm0gLXJm\x07 \x1b[6n\x1bP+q544e\x1b\\ \u202etxt\nnext \x9b2J\r\n"
+	s, err := store.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(s.RunDir) })
+	log := s.Tenant("acme").ConsoleLog()
+	if err := os.MkdirAll(filepath.Dir(log), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(log, []byte(hostile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const plain = "ok red  txt\r\nnext \r\n" // the terminal itself puts \r before \n
+	for _, c := range []struct {
+		name, want string
+		terminal   bool
+		args       []string
+	}{
+		{"terminal", plain, true, nil},
+		{"tail on a terminal", "next \r\n", true, []string{"--tail", "1"}},
+		{"pipe", hostile, false, nil},
+		{"raw on a terminal", strings.ReplaceAll(hostile, "\n", "\r\n"), true, []string{"--raw"}},
+	} {
+		if got := printed(t, command(append([]string{"tenant", "logs", "acme"}, c.args...)...), c.terminal); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
 }
 
 func TestSince(t *testing.T) {

@@ -106,7 +106,7 @@ func (a *app) netCheck() *cobra.Command {
 				}
 			} else {
 				for _, act := range acts {
-					fmt.Fprintln(a.Out, act)
+					fmt.Fprintln(a.plain(), act)
 				}
 			}
 			if len(acts) > 0 {

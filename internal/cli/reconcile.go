@@ -35,7 +35,7 @@ which another command is at work are left to it.`,
 				return err
 			}
 			for _, act := range acts {
-				fmt.Fprintln(a.Out, act)
+				fmt.Fprintln(a.plain(), act)
 			}
 			if len(acts) == 0 && err == nil {
 				fmt.Fprintln(a.Out, "everything is as it should be")
