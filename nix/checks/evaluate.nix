@@ -38,6 +38,13 @@ in {
   inherit tenant;
   broken = system: profile: broken (tenant system profile);
 
+  # Of the profile in which everything else is left out.
+  facts = lib.genAttrs flake.lib.systems (system:
+    import ./facts.nix {
+      inherit lib;
+      inherit (tenant system "minimal") config;
+    });
+
   # Whether a nixosSystem of one's own gives the same guest with this module.
   sameByModule = system: module: profile: let
     own = lib.nixosSystem {modules = [flake.nixosModules.${module} {nixpkgs.hostPlatform = system;}];};
