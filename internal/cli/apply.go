@@ -23,14 +23,14 @@ func (a *app) applyCommand() *cobra.Command {
 		Short: "Make tenants what a file declares; says what will be done first",
 		Long: `Make tenants what a file declares; says what will be done first.
 
-  version: 1
-  tenants:
-    acme:
-      flake: ./guests      # seen from the file
-      profile: minimal
-      vcpus: 2
-      mem_mib: 512
-      running: true        # build and run it
+    version: 1
+    tenants:
+      acme:
+        flake: ./guests      # seen from the file
+        profile: minimal
+        vcpus: 2
+        mem_mib: 512
+        running: true        # build and run it
 
 What is left out has its default. A tenant that fails does not keep the others
 from being done. docs/tenants.schema.json is a schema for editors.`,

@@ -44,8 +44,10 @@ func (a *app) devCommand() *cobra.Command {
 
 It is made, built, started or, where it is stuck, started anew. If it runs and
 answers, only the shell is opened. A host that was never set up is bootstrapped
-and set up first; only the software tier has to be asked for. It has a network of its own, ` + devvm.Subnet + `,
-is no tenant, and neither reaches the other.`,
+and set up first; only the software tier has to be asked for.
+
+The dev microVM is no tenant. Its network is its own, ` + devvm.Subnet + `, and
+neither reaches the other.`,
 		Example: "  mvm dev\n  mvm dev --flake ./nix --profile python\n  mvm dev -- uname -a",
 		Args:    onlyAfterDash,
 		RunE: func(cmd *cobra.Command, args []string) error {

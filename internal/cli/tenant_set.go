@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/tenant"
@@ -22,6 +23,9 @@ func (a *app) tenantSet() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set <id>",
 		Short: "Change a tenant's spec; says what takes effect when",
+		Long: `Change a tenant's spec; says what takes effect when.
+
+What is not given stays as it is.`,
 		Example: `  mvm tenant set acme --cpus 4 --mem 2048
   mvm tenant set acme --egress none`,
 		Args: exactArgs(1, "one tenant id"),
@@ -82,9 +86,16 @@ func (a *app) tenantSet() *cobra.Command {
 	}
 	specFlags(cmd, &to)
 	volumeFlag(cmd, &volumes)
+	cmd.Flags().VisitAll(keepsItsValue)
 	given = cmd.Flags().Changed
 	waitFlag(cmd)
 	return cmd
+}
+
+// keepsItsValue takes the default out of a flag's help: what is not given stays
+// as it is.
+func keepsItsValue(f *pflag.Flag) {
+	f.DefValue = map[string]string{"int": "0", "bool": "false", "stringArray": "[]"}[f.Value.Type()]
 }
 
 // specFlags adds the flags that make up a spec, with its defaults.
