@@ -34,6 +34,7 @@ var killCases = []killCase{
 	{"set", [][]string{create("acme"), {"link"}}, []string{"tenant", "set", "acme", "--cpus", "2", "--data-size", "48", "--egress", "none"}, nil, (*killEnv).isSet},
 	{"set-egress-running", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "set", "acme", "--egress", "none"}, nil, (*killEnv).isRunning},
 	{"destroy", [][]string{createWithVolumes(), {"link"}, run()}, []string{"tenant", "destroy", "acme", "--yes"}, nil, (*killEnv).isGone},
+	{"rollback", [][]string{create("acme"), {"tenant", "volume", "snapshot", "acme", "before"}, {"lose-note"}}, []string{"tenant", "volume", "rollback", "acme", "before", "--yes"}, nil, (*killEnv).isRolledBack},
 	{"reconcile", [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", "always"}, run(), {"kill-supervisor"}}, []string{"reconcile"}, nil, (*killEnv).isRunning},
 }
 
@@ -187,6 +188,10 @@ func (k *killEnv) do(t *testing.T, args []string) {
 	switch args[0] {
 	case "link":
 		k.link(t)
+	case "lose-note":
+		if out, err := exec.Command("debugfs", "-w", "-R", "rm note", k.dataVolume()).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
 	case "kill-supervisor":
 		pid := int(k.state(t)["supervisor_pid"].(float64))
 		p, err := os.FindProcess(pid)
@@ -301,10 +306,13 @@ func (k *killEnv) writeNote(t *testing.T) {
 	if err := os.WriteFile(file, []byte(note), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	image := filepath.Join(k.root, "tenants", "acme", "volumes", "data.ext4")
-	if out, err := exec.Command("debugfs", "-w", "-R", "write "+file+" note", image).CombinedOutput(); err != nil {
+	if out, err := exec.Command("debugfs", "-w", "-R", "write "+file+" note", k.dataVolume()).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+}
+
+func (k *killEnv) dataVolume() string {
+	return filepath.Join(k.root, "tenants", "acme", "volumes", "data.ext4")
 }
 
 func (k *killEnv) retained(t *testing.T) []string {
@@ -392,6 +400,16 @@ func (k *killEnv) want(t *testing.T, phase string) {
 func (k *killEnv) isCreated(t *testing.T) { k.want(t, "created") }
 func (k *killEnv) isStopped(t *testing.T) { k.want(t, "stopped") }
 func (k *killEnv) isRunning(t *testing.T) { k.want(t, "running") }
+
+// isRolledBack finds the snapshot still there; that the volume has the note
+// again is looked at when the tenant is destroyed.
+func (k *killEnv) isRolledBack(t *testing.T) {
+	t.Helper()
+	if shown := k.mvm(t, "tenant", "volume", "show", "acme"); !strings.Contains(shown, "\nbefore ") {
+		t.Errorf("the snapshot is gone: %s", shown)
+	}
+	k.mvm(t, "tenant", "volume", "check", "acme")
+}
 
 // isDown holds for a tenant that was stopped, or killed before it ever ran.
 func (k *killEnv) isDown(t *testing.T) {

@@ -216,12 +216,17 @@ func (a *app) volumeSnapshot() *cobra.Command {
 				fmt.Fprintf(a.Out, "snapshot %s of tenant %s is kept already\n", args[1], args[0])
 				return nil
 			}
-			if !shared {
-				a.note("it is a full copy: this file system cannot share blocks")
-			}
+			a.noteCopy(shared)
 			fmt.Fprintf(a.Out, "snapshot %s of tenant %s is kept\n", args[1], args[0])
 			return nil
 		}),
+	}
+}
+
+// noteCopy says why a snapshot or a rollback took time and room.
+func (a *app) noteCopy(shared bool) {
+	if !shared {
+		a.note("it is a full copy: this file system cannot share blocks")
 	}
 }
 
@@ -236,9 +241,11 @@ func (a *app) volumeRollback() *cobra.Command {
 			if err := a.confirmOn(ctx, h, args[0], fmt.Sprintf("Lose what tenant %s has written since snapshot %s", args[0], args[1]), yes); err != nil {
 				return err
 			}
-			if _, err := h.RollbackVolume(ctx, args[0], args[1]); err != nil {
+			shared, err := h.RollbackVolume(ctx, args[0], args[1])
+			if err != nil {
 				return err
 			}
+			a.noteCopy(shared)
 			fmt.Fprintf(a.Out, "tenant %s has the state of snapshot %s\n", args[0], args[1])
 			return nil
 		}),

@@ -102,14 +102,12 @@ func (h *Host) ImportVolume(ctx context.Context, id string, r io.Reader) (said s
 		if err != nil {
 			return err
 		}
+		size := int64(spec.DataMiB) << 20
 		rep, err := volume.Import(ctx, t.DataVolume(), r, volume.ImportOptions{
-			MaxBytes: int64(spec.DataMiB) << 20, UID: s.UID, GID: s.UID, Replace: true,
+			MaxBytes: size, MinBytes: size, UID: s.UID, GID: s.UID, Replace: true,
 		})
-		if err != nil {
-			return err
-		}
 		said = rep.Note
-		return volume.Grow(ctx, t.DataVolume(), spec.DataMiB) // the stream's may be smaller
+		return err
 	})
 	return said, err
 }
@@ -157,14 +155,8 @@ func (h *Host) RemoveSnapshot(ctx context.Context, id, name string) error {
 // RollbackVolume puts a snapshot in the volume's place. The snapshot stays.
 func (h *Host) RollbackVolume(ctx context.Context, id, name string) (shared bool, err error) {
 	err = h.withVolume(ctx, id, "volume rollback", map[string]any{"name": name}, func(t store.Tenant, _ tenant.State) error {
-		spec, err := h.Store.LoadSpec(id)
-		if err != nil {
-			return err
-		}
-		if shared, err = volume.Rollback(ctx, t.DataVolume(), t.SnapshotsDir(), name); err != nil {
-			return err
-		}
-		return volume.Grow(ctx, t.DataVolume(), spec.DataMiB) // it may have grown since
+		shared, err = volume.Rollback(ctx, t.DataVolume(), t.SnapshotsDir(), name)
+		return err
 	})
 	return shared, err
 }

@@ -123,6 +123,9 @@ func Acquire(ctx context.Context, path string) (*os.File, Report, error) {
 	}
 	r, err := prepare(ctx, f)
 	if err == nil {
+		err = removeDrafts(filepath.Dir(path))
+	}
+	if err == nil {
 		f, err = catchUp(ctx, f, path, &r)
 	}
 	if err != nil {
@@ -312,6 +315,19 @@ func grow(ctx context.Context, f *os.File, path string, size int64) (err error) 
 		return err
 	}
 	defer d.discard(&err)
+	if err := d.enlarge(ctx, size); err != nil {
+		return err
+	}
+	return d.commit()
+}
+
+// enlarge makes a draft and its file system size bytes large, unless they are
+// larger.
+func (d *draft) enlarge(ctx context.Context, size int64) error {
+	s, err := superblockOf(d.File)
+	if err != nil || size <= s.size() {
+		return err
+	}
 	if err := d.Truncate(size); err != nil {
 		return err
 	}
@@ -320,8 +336,6 @@ func grow(ctx context.Context, f *os.File, path string, size int64) (err error) 
 		return err
 	}
 	resize := tool{name: "resize2fs", args: []string{imageArg, strconv.FormatInt(size/1024, 10) + "K"}, image: d.File, asOwner: true}
-	if _, _, err := resize.run(ctx); err != nil {
-		return err
-	}
-	return d.commit()
+	_, _, err = resize.run(ctx)
+	return err
 }

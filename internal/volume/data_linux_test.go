@@ -163,6 +163,29 @@ func TestPrepareData(t *testing.T) {
 	}
 }
 
+// What killed calls have left is gone at the next start; what another call is
+// making is not.
+func TestPrepareDataRemovesDrafts(t *testing.T) {
+	path := data(t, 16)
+	dir := filepath.Dir(path)
+	write(t, filepath.Join(dir, "killed.ext4.new"), nil)
+	if err := os.Link(path, path+".new"); err != nil { // killed once it stood in its place
+		t.Fatal(err)
+	}
+	d, err := newDraft(filepath.Join(dir, "other.ext4"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if _, err := PrepareData(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 || entries[0].Name() != "data.ext4" || entries[1].Name() != "other.ext4.new" {
+		t.Errorf("entries = %v, %v", entries, err)
+	}
+}
+
 // scribble overwrites a part of an image.
 func scribble(t testing.TB, path string, off int64, data []byte) {
 	t.Helper()

@@ -7,11 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/atomicfile"
+	"github.com/auser/mvm/internal/crash"
 )
 
 // Lock opens the image at path and locks it against every other user of this
@@ -118,10 +120,51 @@ type draft struct {
 	path string
 }
 
+const draftSuffix = ".new"
+
+// removeDrafts removes what killed calls have left in dir.
+func removeDrafts(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() || !strings.HasSuffix(e.Name(), draftSuffix) {
+			continue
+		}
+		if err := removeDraft(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeDraft removes the draft at path unless it is still being made, and so
+// locked. One that was placed already, and is another name of what stands
+// there, goes in any case.
+func removeDraft(path string) (err error) {
+	f, err := openImage(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	stat, err := statOf(f)
+	if err != nil {
+		return err
+	}
+	if err := flock(f); err != nil && stat.Nlink < 2 {
+		if errors.Is(err, ErrInUse) {
+			return nil
+		}
+		return err
+	}
+	return os.Remove(path)
+}
+
 // newDraft starts the file for path, with mode 0600 and locked. The caller
 // defers discard and ends with one of the commit methods.
 func newDraft(path string) (*draft, error) {
-	temp := path + ".new"
+	temp := path + draftSuffix
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -146,24 +189,20 @@ func (d *draft) discard(errp *error) {
 
 // commit puts the draft in its place, over what is there, once it is on the
 // disk.
-func (d *draft) commit() error {
-	if err := d.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(d.Name(), d.path); err != nil {
-		return err
-	}
-	return atomicfile.SyncDir(filepath.Dir(d.path))
-}
+func (d *draft) commit() error { return d.place(os.Rename) }
 
 // commitNew is commit where nothing is in that place; else it fails with
 // fs.ErrExist.
-func (d *draft) commitNew() error {
+func (d *draft) commitNew() error { return d.place(os.Link) }
+
+func (d *draft) place(move func(from, to string) error) error {
 	if err := d.Sync(); err != nil {
 		return err
 	}
-	if err := os.Link(d.Name(), d.path); err != nil {
+	crash.Point("volume/synced")
+	if err := move(d.Name(), d.path); err != nil {
 		return err
 	}
+	crash.Point("volume/placed")
 	return atomicfile.SyncDir(filepath.Dir(d.path))
 }

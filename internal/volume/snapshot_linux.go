@@ -72,6 +72,9 @@ func snapshot(ctx context.Context, path, dir, name string, live bool) (shared bo
 	if _, err := superblockOf(f); err != nil {
 		return false, err
 	}
+	if err := removeDrafts(dir); err != nil {
+		return false, err
+	}
 	d, shared, err := cloneDraft(ctx, f, to, live)
 	if err != nil {
 		return false, err
@@ -103,7 +106,8 @@ func Kept(path, dir, name string) (bool, error) {
 }
 
 // Rollback puts the snapshot called name in dir in the place of the data
-// volume at path, which nothing may use. The snapshot stays.
+// volume at path, which nothing may use, and makes it as large as that was. The
+// snapshot stays.
 func Rollback(ctx context.Context, path, dir, name string) (shared bool, err error) {
 	if shared, err = rollback(ctx, path, dir, name); err != nil {
 		return false, fmt.Errorf("cannot roll the data volume back to the snapshot %s: %w", quotePath(name), err)
@@ -129,11 +133,18 @@ func rollback(ctx context.Context, path, dir, name string) (shared bool, err err
 	if _, err := superblockOf(f); err != nil {
 		return false, err
 	}
+	size, err := statOf(old)
+	if err != nil {
+		return false, err
+	}
 	d, shared, err := cloneDraft(ctx, f, path, false)
 	if err != nil {
 		return false, err
 	}
 	defer d.discard(&err)
+	if err := d.enlarge(ctx, size.Size); err != nil {
+		return false, err
+	}
 	return shared, d.commit()
 }
 

@@ -69,6 +69,17 @@ func TestSnapshotAndRollback(t *testing.T) {
 					t.Errorf("rolled back to %s, it holds %q", state, got)
 				}
 			}
+			if err := Grow(t.Context(), path, 96); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Rollback(t.Context(), path, dir, "two"); err != nil {
+				t.Fatal(err)
+			}
+			checkClean(t, path)
+			checkOwner(t, path)
+			if info, err := Inspect(path); err != nil || info.Size != 96*mib || info.FileSystem != info.Size {
+				t.Errorf("rolled back from a larger one: %+v, %v", info, err)
+			}
 			if _, err := Rollback(t.Context(), path, dir, "none"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("no such snapshot: %v", err)
 			}

@@ -106,6 +106,7 @@ func writeZeros(ctx context.Context, w io.Writer, n int64) error {
 // ImportOptions say what an import may do.
 type ImportOptions struct {
 	MaxBytes int64 // the largest volume to accept
+	MinBytes int64 // what a smaller one is made as large as
 	UID, GID int   // who owns the volume
 	Replace  bool  // take the place of a volume that is there, which nothing may use
 }
@@ -150,6 +151,16 @@ func importData(ctx context.Context, path string, r io.Reader, o ImportOptions) 
 	}
 	// The file system may be dirty like that of any other stopped VM.
 	if rep, err = prepare(ctx, d.File); err != nil {
+		return Report{}, err
+	}
+	// That it says it is clean proves nothing: somebody else made it.
+	if _, err = fsck(ctx, d.File, "-f", "-n"); errors.Is(err, ErrDamaged) {
+		_, err = fsck(ctx, d.File, "-f", "-p")
+	}
+	if err != nil {
+		return Report{}, err
+	}
+	if err := d.enlarge(ctx, o.MinBytes); err != nil {
 		return Report{}, err
 	}
 	if old == nil {

@@ -122,6 +122,16 @@ func TestImportReplacesOnlyWhenAsked(t *testing.T) {
 	if got := content(t, path, "/state"); string(got) != "new" {
 		t.Errorf("it holds %q", got)
 	}
+	// A smaller one is made as large as its tenant's is to be, in one step.
+	o.MinBytes = 64 * mib
+	if _, err := Import(t.Context(), path, bytes.NewReader(stream), o); err != nil {
+		t.Fatal(err)
+	}
+	checkClean(t, path)
+	checkOwner(t, path)
+	if info, err := Inspect(path); err != nil || info.Size != 64*mib || info.FileSystem != info.Size {
+		t.Errorf("%+v, %v", info, err)
+	}
 }
 
 // Nothing that is wrong with a stream harms the volume that it would replace.
@@ -138,8 +148,9 @@ func TestHostileStreams(t *testing.T) {
 	if err := os.Truncate(cut, 32*mib); err != nil {
 		t.Fatal(err)
 	}
-	broken := data(t, 64)
+	broken, lying := data(t, 64), data(t, 64)
 	damage(t, broken)
+	scribble(t, lying, 4096, bytes.Repeat([]byte{0xff}, 1024)) // its superblock calls it clean
 	for name, c := range map[string]struct {
 		stream io.Reader
 		want   error
@@ -156,6 +167,7 @@ func TestHostileStreams(t *testing.T) {
 		"too large":  {bytes.NewReader(exported(t, data(t, 101))), nil},
 		"truncated":  {bytes.NewReader(compress(t, read(t, cut))), ErrDamaged},
 		"damaged":    {bytes.NewReader(compress(t, read(t, broken))), ErrDamaged},
+		"lying":      {bytes.NewReader(compress(t, read(t, lying))), ErrDamaged},
 	} {
 		o := vm
 		o.Replace, o.MaxBytes = true, 100*mib
@@ -227,32 +239,59 @@ func TestExportToABrokenPipe(t *testing.T) {
 	}
 }
 
+// tiny is the smallest image that is a volume.
+func tiny(t testing.TB) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tiny")
+	command(t, "mke2fs", "-q", "-b", "1024", "-O", dataFeatures, "-E", "lazy_itable_init=1,lazy_journal_init=1", path, "2M")
+	return read(t, path)
+}
+
+// FuzzImport gives Import streams that are no good.
 func FuzzImport(f *testing.F) {
-	dir := f.TempDir()
-	path := filepath.Join(dir, "volume", "data.ext4")
-	small := data(f, 16)
-	f.Add(exported(f, small))
-	head := read(f, small)[:8192]
-	f.Add(compress(f, head))
+	path := filepath.Join(memory(f, "size=64m"), "volume", "data.ext4")
+	image := tiny(f)
+	f.Add(compress(f, image))
+	f.Add(compress(f, image[:8192]))
 	f.Add([]byte("hello"))
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f})
-	f.Fuzz(func(t *testing.T, stream []byte) {
-		_, err := Import(t.Context(), path, bytes.NewReader(stream), ImportOptions{MaxBytes: 64 * mib})
-		left, listErr := os.ReadDir(filepath.Dir(path))
-		if listErr != nil {
-			t.Fatal(listErr)
-		}
-		if err != nil {
-			if len(left) > 0 {
-				t.Errorf("%v, and it left %v", err, left)
-			}
-			return
-		}
-		if out, err := exec.Command("e2fsck", "-p", path).CombinedOutput(); err != nil {
-			t.Errorf("taken, but e2fsck says %s", out)
-		}
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
+	f.Fuzz(func(t *testing.T, stream []byte) { tryImport(t, path, stream) })
+}
+
+// FuzzImportImage gives Import good streams of a volume that somebody has
+// written in.
+func FuzzImportImage(f *testing.F) {
+	path := filepath.Join(memory(f, "size=64m"), "volume", "data.ext4")
+	image := tiny(f)
+	f.Add([]byte{0}, uint32(superblockAt+0x3a))
+	f.Add([]byte("\xff\xff\xff\xff"), uint32(superblockAt+4))
+	f.Add(bytes.Repeat([]byte{0xff}, 1024), uint32(2048))
+	f.Fuzz(func(t *testing.T, patch []byte, at uint32) {
+		patched := bytes.Clone(image)
+		copy(patched[int(at)%len(patched):], patch)
+		tryImport(t, path, compress(t, patched))
 	})
+}
+
+// tryImport imports a stream, or finds that nothing is left of it. What was
+// taken is a sound file system.
+func tryImport(t *testing.T, path string, stream []byte) {
+	t.Helper()
+	_, err := Import(t.Context(), path, bytes.NewReader(stream), ImportOptions{MaxBytes: 4 * mib})
+	left, listErr := os.ReadDir(filepath.Dir(path))
+	if listErr != nil {
+		t.Fatal(listErr)
+	}
+	if err != nil {
+		if len(left) > 0 {
+			t.Errorf("%v, and it left %v", err, left)
+		}
+		return
+	}
+	if out, err := exec.Command("e2fsck", "-f", "-n", path).CombinedOutput(); err != nil {
+		t.Errorf("taken, but e2fsck says %s", out)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
 }
