@@ -32,6 +32,8 @@ func TestUnwritableDisk(t *testing.T) {
 	other := data(t, 100)
 	template := map[string]string{"data.ext4": crashed(t, 64), "other.ext4": other, "stream": filepath.Join(t.TempDir(), "stream")}
 	write(t, template["stream"], exported(t, other))
+	template["folder"] = t.TempDir()
+	write(t, filepath.Join(template["folder"], "state"), []byte("new"))
 	for name, hinder := range map[string]struct {
 		apply func(t *testing.T, dir string) (undo func())
 		said  error
@@ -44,7 +46,7 @@ func TestUnwritableDisk(t *testing.T) {
 			t.Run(name+"/"+op, func(t *testing.T) {
 				dir := memory(t, "size=256m")
 				for file, from := range template {
-					command(t, "cp", "-p", "--sparse=always", from, filepath.Join(dir, file))
+					command(t, "cp", "-Rp", "--sparse=always", from, filepath.Join(dir, file))
 				}
 				before, err := os.ReadDir(dir)
 				if err != nil {
