@@ -122,7 +122,9 @@ func newTestEnv(t *testing.T, name, subnet, vmm string) *killEnv {
 	k := &killEnv{env: &env{repo: repo, cache: cache, root: filepath.Join(cache, "test", name), bin: t.TempDir()}}
 	k.goBuild(t, "mvm", "./cmd/mvm", "-tags", "crashpoints")
 	settings := "\n[limits]\ncpu_overcommit = 100\nmemory_overcommit = 100\nstop_timeout_sec = 1 # the stand-in does not answer on SSH\n"
-	if vmm != "" {
+	if vmm == "" { // many guests may boot by emulation at once
+		settings += "ssh_timeout_sec = 600\n"
+	} else {
 		k.goBuild(t, vmm, "./tests/"+vmm)
 		settings += fmt.Sprintf("[vmm]\nqemu = %q\n", filepath.Join(k.bin, vmm))
 	}
@@ -254,6 +256,11 @@ func (k *killEnv) crash(args []string, env string) (string, error) {
 
 // killAt kills the act at one place, repeats it and looks at what is there.
 func (k *killEnv) killAt(t *testing.T, c killCase, point string) {
+	defer func() {
+		if t.Failed() { // the next place is nothing of this one's
+			k.removeTenants(t)
+		}
+	}()
 	before := k.files(t)
 	for i, args := range c.prepare {
 		k.do(t, args)
