@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // terminal is a tmux session: a real terminal of 100 by 30.
@@ -49,20 +48,6 @@ func (term *terminal) seeNo(what string) {
 		screen := term.tmux("capture-pane", "-p")
 		return !strings.Contains(screen, what), what + " is still on the screen:\n" + screen
 	})
-}
-
-// waitUntil waits for a condition, 60 seconds at most.
-func waitUntil(t *testing.T, holds func() (ok bool, why string)) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		ok, why := holds()
-		if ok {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(why)
-		}
-	}
 }
 
 // TestConsole types in a real guest's serial console from a real terminal, with

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -390,6 +391,20 @@ func waitEnded(fd int) error {
 			return errors.New("the process does not end")
 		default:
 			return err
+		}
+	}
+}
+
+// waitUntil waits for a condition, 60 seconds at most.
+func waitUntil(t *testing.T, holds func() (ok bool, why string)) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		ok, why := holds()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(why)
 		}
 	}
 }

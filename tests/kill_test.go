@@ -246,7 +246,11 @@ func (k *killEnv) trace(t *testing.T, c killCase) []string {
 }
 
 func (k *killEnv) crash(args []string, env string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	limit := time.Minute
+	if realGuest() {
+		limit = 10 * time.Minute // it may boot beside others
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(k.bin, "mvm"), append([]string{"--root", k.root}, args...)...)
 	cmd.Env = append(os.Environ(), env)

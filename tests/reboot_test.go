@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestReboot makes the host look as after a reboot: the supervisor and all it
@@ -118,10 +117,5 @@ func (k *killEnv) runDir(t *testing.T) string {
 // waitForEnd returns when the kernel has ended all of a killed supervisor's.
 func (k *killEnv) waitForEnd(t *testing.T) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); k.phase(t) == "running"; {
-		if time.Now().After(end) {
-			t.Fatal("a killed supervisor's tenant still runs")
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	waitUntil(t, func() (bool, string) { return k.phase(t) != "running", "a killed supervisor's tenant still runs" })
 }

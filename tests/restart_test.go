@@ -2,10 +2,10 @@ package tests
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestRestart kills the VMM of a tenant under each restart policy, again and
@@ -72,17 +72,13 @@ func (k *killEnv) show(t *testing.T) observed {
 	return s
 }
 
-func (k *killEnv) waitFor(t *testing.T, holds func(observed) bool) observed {
+func (k *killEnv) waitFor(t *testing.T, holds func(observed) bool) (s observed) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		s := k.show(t)
-		if holds(s) {
-			return s
-		}
-		if time.Now().After(end) {
-			t.Fatalf("it stays %+v", s)
-		}
-	}
+	waitUntil(t, func() (bool, string) {
+		s = k.show(t)
+		return holds(s), fmt.Sprintf("it stays %+v", s)
+	})
+	return s
 }
 
 func (k *killEnv) killVMM(t *testing.T) {

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // inStorm is how many tenants there are at once.
@@ -32,6 +34,7 @@ func TestStorm(t *testing.T) {
 	k.wantAll(t, "running")
 	k.wantApart(t)
 	k.measure(t)
+	k.wantIdle(t)
 	k.allAtOnce(t, ids, func(id string) []string { return []string{"tenant", "set", id, "--egress", "none", "--wait", "5m"} })
 	if said := k.mvm(t, "reconcile", "--dry-run"); !strings.Contains(said, "everything is as it should be") {
 		t.Errorf("reconcile would do: %s", said)
@@ -157,4 +160,49 @@ func (k *killEnv) measure(t *testing.T) {
 	if pss[half] > maxSupervisorPSS {
 		t.Errorf("a supervisor takes %d KiB (PSS), %d are allowed", pss[half], maxSupervisorPSS)
 	}
+}
+
+// wantIdle fails if supervisors wake up while nothing happens. One may, now and
+// then, for the language's own housekeeping; not most of them within seconds,
+// as with anything that ticks.
+func (k *killEnv) wantIdle(t *testing.T) {
+	t.Helper()
+	list := k.tenants(t)
+	before := switches(t, list)
+	time.Sleep(3 * time.Second) // in which nothing happens
+	var woken []int
+	for i, n := range switches(t, list) {
+		woken = append(woken, n-before[i])
+	}
+	slices.Sort(woken)
+	half, last := len(woken)/2, len(woken)-1
+	t.Logf("wake-ups within 3 seconds: median %d, most %d", woken[half], woken[last])
+	if woken[half] > 0 {
+		t.Errorf("most supervisors do not sleep: %v", woken)
+	}
+}
+
+// switches is how often the threads of each supervisor have gone to sleep.
+func switches(t *testing.T, list []listed) []int {
+	t.Helper()
+	counts := make([]int, len(list))
+	for i, l := range list {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", l.State.Sup))
+		if err != nil || len(threads) == 0 {
+			t.Fatalf("%s has no threads: %v", l.ID, err)
+		}
+		for _, path := range threads {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				continue // that thread has ended
+			}
+			_, after, found := strings.Cut(string(data), "\nvoluntary_ctxt_switches:")
+			var n int
+			if _, err := fmt.Sscan(after, &n); !found || err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			counts[i] += n
+		}
+	}
+	return counts
 }
