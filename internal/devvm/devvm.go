@@ -209,16 +209,7 @@ func (v *VM) answers(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	retry := time.NewTicker(200 * time.Millisecond)
-	defer retry.Stop()
-	for ssh.Probe(ctx, target) != nil {
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return true
+	return ssh.Await(ctx, target, nil) == nil
 }
 
 func (v *VM) run(ctx context.Context, e Events) (Started, error) {

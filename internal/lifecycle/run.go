@@ -185,29 +185,20 @@ func (h *Host) waitForSSH(ctx context.Context, id string, timeout time.Duration)
 	if err != nil {
 		return err
 	}
-	target := h.target(state)
-	retry := time.NewTicker(50 * time.Millisecond)
-	defer retry.Stop()
-	for {
-		err := ssh.Probe(waitCtx, target)
-		if err == nil {
-			return nil
-		}
-		status, obsErr := h.Observe(id)
-		if obsErr != nil {
-			return obsErr
-		}
-		if !status.supervised {
+	err = ssh.Await(waitCtx, h.target(state), func(error) error {
+		status, err := h.Observe(id)
+		if err == nil && !status.supervised {
 			return &Error{Kind: ErrState, Msg: fmt.Sprintf("it ended before it answered on SSH: %s: %s", status.Phase, status.Reason), Hint: "look at its console: mvm tenant logs " + id}
 		}
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-			return fmt.Errorf("stopped waiting for the guest, which goes on starting: %w", ctx.Err())
-		case <-waitCtx.Done():
-			return &Error{Kind: ErrState, Msg: fmt.Sprintf("its VMM runs, but the guest did not answer on SSH within %s: %v", timeout, err), Hint: fmt.Sprintf("look at its console: mvm tenant logs %s; or stop it: mvm tenant stop %s", id, id)}
-		}
+		return err
+	})
+	switch {
+	case ctx.Err() != nil && err != nil:
+		return fmt.Errorf("stopped waiting for the guest, which goes on starting: %w", ctx.Err())
+	case waitCtx.Err() != nil && err != nil:
+		return &Error{Kind: ErrState, Msg: fmt.Sprintf("its VMM runs, but the guest did not answer on SSH within %s: %v", timeout, err), Hint: fmt.Sprintf("look at its console: mvm tenant logs %s; or stop it: mvm tenant stop %s", id, id)}
 	}
+	return err
 }
 
 // Target is how to reach a tenant that runs.

@@ -40,22 +40,45 @@ func (e *ExitError) Error() string {
 	return msg
 }
 
-// Probe reports whether the guest answers on SSH: it shows the pinned host
-// key and lets the tenant's key in. It makes one attempt and is for a caller
-// that repeats it under a deadline.
-func Probe(ctx context.Context, t Target) error {
-	c, err := dial(ctx, t)
-	if err != nil {
-		return err
+// Await returns when the guest answers on SSH: it shows the pinned host key and
+// lets the tenant's key in. After an attempt that failed it calls failed, unless
+// that is nil, and gives up if that returns an error. When ctx ends, the error
+// also says how the last attempt failed.
+func Await(ctx context.Context, t Target, failed func(error) error) error {
+	began := time.Now()
+	retry := time.NewTicker(20 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		// A guest whose network is not up yet loses the first packet, and the
+		// kernel repeats it only after 1, 3 and 7 seconds: a new attempt is
+		// sooner. But a guest that is slow to boot is slow to answer, too, and
+		// each attempt makes it slower.
+		waited := time.Since(began)
+		c, err := dial(ctx, t, patience{connect: max(100*time.Millisecond, waited/20), shake: max(handshakeTimeout, waited)})
+		if err == nil {
+			c.close()
+			return nil
+		}
+		if !errors.Is(err, ErrConnection) {
+			return err
+		}
+		if failed != nil && ctx.Err() == nil {
+			if err := failed(err); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return err
+		}
 	}
-	c.close()
-	return nil
 }
 
 // Exec runs argv in the guest without the system's ssh client and returns the
 // first of what it wrote.
 func Exec(ctx context.Context, t Target, argv ...string) (string, error) {
-	c, err := dial(ctx, t)
+	c, err := dial(ctx, t, usual)
 	if err != nil {
 		return "", err
 	}
@@ -97,7 +120,7 @@ func (c *client) exec(line string) (string, error) {
 // reads its standard output. A command that fails is an *ExitError, with what
 // it wrote to standard error, whatever talk says.
 func Converse(ctx context.Context, t Target, argv []string, talk func(in io.Writer, out io.Reader) error) error {
-	c, err := dial(ctx, t)
+	c, err := dial(ctx, t, usual)
 	if err != nil {
 		return err
 	}
@@ -156,7 +179,13 @@ func (c *client) close() {
 // that is still booting may take the connection and never answer.
 const handshakeTimeout = 10 * time.Second
 
-func dial(ctx context.Context, t Target) (*client, error) {
+// patience is how long one attempt waits for the connection, and then for the
+// guest to prove who it is and to let us in.
+type patience struct{ connect, shake time.Duration }
+
+var usual = patience{handshakeTimeout, handshakeTimeout}
+
+func dial(ctx context.Context, t Target, p patience) (*client, error) {
 	signer, err := readKey(filepath.Join(t.Dir, ClientKey))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the SSH key of %s: %w", t.ID, err)
@@ -165,7 +194,7 @@ func dial(ctx context.Context, t Target) (*client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the SSH host key of %s: %w", t.ID, err)
 	}
-	c, err := connect(ctx, t, signer, pinned)
+	c, err := connect(ctx, t, p, signer, pinned)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
@@ -175,8 +204,8 @@ func dial(ctx context.Context, t Target) (*client, error) {
 	return c, nil
 }
 
-func connect(ctx context.Context, t Target, signer gossh.Signer, pinned gossh.PublicKey) (*client, error) {
-	dialer := net.Dialer{Timeout: handshakeTimeout}
+func connect(ctx context.Context, t Target, p patience, signer gossh.Signer, pinned gossh.PublicKey) (*client, error) {
+	dialer := net.Dialer{Timeout: p.connect}
 	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(t.Addr, strconv.Itoa(t.port())))
 	if err != nil {
 		return nil, err
@@ -187,7 +216,7 @@ func connect(ctx context.Context, t Target, signer gossh.Signer, pinned gossh.Pu
 		stop()
 		return nil, errors.Join(err, ignoreClosed(conn.Close()))
 	}
-	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(p.shake)); err != nil {
 		return fail(err)
 	}
 	sc, channels, requests, err := gossh.NewClientConn(conn, t.Addr, &gossh.ClientConfig{

@@ -114,17 +114,10 @@ func guest(t *testing.T, id string) Target {
 	target := Target{ID: id, Addr: "127.0.0.1", Port: port, Dir: dir}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	for {
-		err := Probe(ctx, target)
-		if err == nil {
-			return target
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatal(err)
-		case <-time.After(20 * time.Millisecond):
-		}
+	if err := Await(ctx, target, nil); err != nil {
+		t.Fatal(err)
 	}
+	return target
 }
 
 func TestRunHandsOnWordsStreamsAndExitCode(t *testing.T) {
@@ -201,8 +194,10 @@ func TestNothingListens(t *testing.T) {
 
 func calls(target Target) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"Probe": func(ctx context.Context) error { return Probe(ctx, target) },
-		"Exec":  func(ctx context.Context) error { _, err := Exec(ctx, target, "true"); return err },
+		"Await": func(ctx context.Context) error {
+			return Await(ctx, target, func(err error) error { return err })
+		},
+		"Exec": func(ctx context.Context) error { _, err := Exec(ctx, target, "true"); return err },
 		"Run": func(ctx context.Context) error {
 			_, err := Run(ctx, target, Options{}, []string{"true"}, Stdio{})
 			return err
@@ -238,14 +233,14 @@ func TestOnlyThePinnedPair(t *testing.T) {
 
 func TestMissingKeysAreNoConnectionProblem(t *testing.T) {
 	target := Target{ID: "acme", Addr: "127.0.0.1", Port: 1, Dir: t.TempDir()}
-	if err := Probe(t.Context(), target); err == nil || errors.Is(err, ErrConnection) {
+	if err := Await(t.Context(), target, nil); err == nil || errors.Is(err, ErrConnection) {
 		t.Errorf("err = %v", err)
 	}
 }
 
 // A guest that takes the connection and stays silent is left when the
 // context ends.
-func TestProbeIsBounded(t *testing.T) {
+func TestAwaitIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	if err := Ensure(dir, "acme"); err != nil {
 		t.Fatal(err)
@@ -258,9 +253,50 @@ func TestProbeIsBounded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	err = Probe(ctx, Target{ID: "acme", Addr: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Dir: dir})
+	err = Await(ctx, Target{ID: "acme", Addr: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port, Dir: dir}, nil)
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 5*time.Second {
 		t.Errorf("err = %v after %v", err, time.Since(start))
+	}
+}
+
+// While a guest's network is not up yet, packets to it are lost: Await knocks
+// again rather than have the kernel wait longer and longer.
+func TestAwaitKnocksAgain(t *testing.T) {
+	dir := t.TempDir()
+	if err := Ensure(dir, "acme"); err != nil {
+		t.Fatal(err)
+	}
+	// A socket whose queue is full loses packets, too.
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := bound.(*unix.SockaddrInet4).Port
+	first, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+
+	enough, knocks := errors.New("enough"), 0
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	err = Await(ctx, Target{ID: "acme", Addr: "127.0.0.1", Port: port, Dir: dir}, func(err error) error {
+		if knocks++; knocks == 5 {
+			return enough
+		}
+		return nil
+	})
+	if err != enough {
+		t.Errorf("after %d attempts: %v", knocks, err)
 	}
 }
 
