@@ -341,7 +341,7 @@ func (l *launch) startVMM(ctx context.Context) error {
 	vm, err := l.driver.Start(ctx, vmm.Machine{
 		ID: tenant.ShortHash(l.t.ID), UID: l.state.UID, GID: l.state.UID,
 		Jail: l.jail, RunDir: l.t.JailRunDir(), Config: l.config, Cgroup: l.cgroup,
-		Console: l.console, Log: log,
+		Console: l.console, Log: log, Did: l.did,
 	})
 	if err != nil {
 		return err

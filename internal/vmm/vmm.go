@@ -50,6 +50,20 @@ type Machine struct {
 	Console io.Writer // the guest's serial console; writes must not block for long
 	Log     io.Writer // what the VMM itself has to say; may be nil
 	Metrics io.Writer // Firecracker's metrics, a JSON object a line; may be nil
+
+	// Did, if not nil, is told of each step of Start as it ends.
+	Did func(step string, began time.Time)
+}
+
+// Loads is the step of Start from the VMM's birth until it has let the guest
+// go: what no caller can make shorter.
+const Loads = "vmm loads"
+
+// Loaded tells of that step.
+func (m Machine) Loaded(began time.Time) {
+	if m.Did != nil {
+		m.Did(Loads, began)
+	}
 }
 
 // Cgroup places a process: start runs on the calling thread, and what it

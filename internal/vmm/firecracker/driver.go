@@ -187,6 +187,7 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
 		return nil, err
 	}
 	launch.Stdout, launch.Stderr = v.console, v.words
+	began := time.Now()
 	if v.process, err = launch.Start(); err != nil {
 		log.finish()
 		metrics.finish()
@@ -200,6 +201,7 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
 	if err != nil {
 		return nil, v.abandon(err)
 	}
+	m.Loaded(began)
 	return v, nil
 }
 

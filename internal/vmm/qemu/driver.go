@@ -39,7 +39,7 @@ const (
 type Driver struct {
 	binary string
 	accel  string
-	tscKHz int
+	tscKHz func() int // waits for the measurement
 }
 
 // New is a driver for the given binary; "" looks the one for this host's CPU up
@@ -58,9 +58,11 @@ func New(binary, accel string) (*Driver, error) {
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return nil, fmt.Errorf("cannot find QEMU: %w", err)
 	}
-	d := &Driver{binary: path, accel: accel}
+	d := &Driver{binary: path, accel: accel, tscKHz: func() int { return 0 }}
 	if accel == TCG {
-		d.tscKHz = hostTSCKHz()
+		// It takes a while: whoever starts a machine prepares it meanwhile.
+		d.tscKHz = sync.OnceValue(hostTSCKHz)
+		go d.tscKHz()
 	}
 	return d, nil
 }
@@ -108,7 +110,7 @@ func (d *Driver) OverheadMiB(cfg fcconfig.Config) int {
 
 // Start starts QEMU halted, bounds it, and lets the guest go.
 func (d *Driver) Start(ctx context.Context, m vmm.Machine) (_ vmm.VM, err error) {
-	args, err := Args(m.ID, m.Config, Target{runtime.GOARCH, d.accel, d.tscKHz})
+	args, err := Args(m.ID, m.Config, Target{runtime.GOARCH, d.accel, d.tscKHz()})
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +129,7 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (_ vmm.VM, err error)
 		return nil, err
 	}
 	vm := &machine{done: make(chan struct{}), console: &vmm.PanicWatch{To: m.Console}, words: &vmm.LastWords{To: m.Log}}
+	began := time.Now()
 	vm.process, err = vmm.Launch{
 		Path: path, Args: args, Root: m.Jail, UID: m.UID, GID: m.GID, Cgroup: m.Cgroup,
 		Stdout: vm.console, Stderr: vm.words, Files: files,
@@ -141,6 +144,7 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (_ vmm.VM, err error)
 	if err := vm.begin(ctx); err != nil {
 		return nil, vm.abandon(err)
 	}
+	m.Loaded(began)
 	return vm, nil
 }
 
