@@ -35,27 +35,25 @@ test-long: prepare ## kill every act after every step, with real guests
 	MVM_TEST_CACHE="$(CACHE)" MVM_TEST_REAL_GUEST=1 go test -count=1 -timeout 120m -v -run '^TestKillAnywhere$$' ./tests
 
 .PHONY: bench
-bench: prepare ## measure mvm beside the bare VMM; PARTS=start,density,io,growth,storm chooses
-	scripts/install-packages bench
-	go build -o bin/bench ./scripts/bench
+bench: bench-tools ## measure mvm beside the bare VMM and libvirt; PARTS=start,io,storm,growth,packages chooses
 	scripts/netns "$(CACHE)/bench/engine" bin/bench -cache "$(CACHE)" $(if $(PARTS),-parts $(PARTS)) $(BENCH_FLAGS)
 
 .PHONY: bench-packages
-bench-packages: prepare ## measure builds, the network and volumes beside the bare tools
-	scripts/install-packages test
-	MVM_TEST_CACHE="$(CACHE)" go test -run '^$$' -bench . -benchtime 5x -timeout 60m -p 1 ./internal/build ./internal/network ./internal/volume ./internal/cli
+bench-packages: ## measure builds, the network and volumes beside the bare tools
+	$(MAKE) --no-print-directory bench PARTS=packages
 
 .PHONY: bench-record
-bench-record: prepare ## write docs/benchmarks.md from a whole run
-	scripts/install-packages bench
-	go build -o bin/bench ./scripts/bench
-	scripts/bench-record "$(CACHE)" $(BENCH_FLAGS)
+bench-record: bench-tools ## write docs/benchmarks.md, or RECORD=<file>, from a whole run
+	scripts/bench-record "$(CACHE)" "$(or $(RECORD),docs/benchmarks.md)" $(BENCH_FLAGS)
 
 .PHONY: bench-compare
-bench-compare: prepare ## measure starts of this version and of BASE=<ref> in turn
+bench-compare: bench-tools ## measure starts of this version and of BASE=<ref> in turn
+	scripts/bench-compare "$(CACHE)" "$(BASE)" $(BENCH_FLAGS)
+
+.PHONY: bench-tools
+bench-tools: prepare
 	scripts/install-packages bench
 	go build -o bin/bench ./scripts/bench
-	scripts/bench-compare "$(CACHE)" "$(BASE)" $(BENCH_FLAGS)
 
 .PHONY: lint
 lint: ## formatting, vet, staticcheck, shellcheck, layer rules

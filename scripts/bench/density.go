@@ -4,121 +4,202 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
 // window is how long nothing happens while wake-ups are counted.
 const window = 10 * time.Second
 
-func (b *bench) densityPart(ctx context.Context) error {
-	ids, err := b.crowd(ctx, 10)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		for _, id := range ids {
-			b.do(context.WithoutCancel(ctx), "tenant", "destroy", id, "--wipe-volumes", "--yes") // cleanUp reports what is left
-		}
-	}()
-	for _, up := range [][]string{ids[:1], ids} {
-		if _, err := atOnce(len(up), func(i int) error { _, err := b.do(ctx, "tenant", "run", up[i]); return err }); err != nil {
-			return err
-		}
-		if err := b.density(ctx, up); err != nil {
-			return err
-		}
-	}
-	return nil
+// density is what guests take while nothing happens: a column of the table for
+// each number of them.
+type density struct {
+	heads   []string
+	columns []map[string]string
 }
 
-// density prints what the supervisors of running tenants take.
-func (b *bench) density(ctx context.Context, ids []string) error {
-	var pids, vmms []int
-	for _, id := range ids {
-		s, err := b.state(ctx, id)
-		if err != nil {
-			return err
+// figures of the table, in this order.
+var densityRows = []string{
+	supervisorMemory, supervisorFDs, supervisorThreads, supervisorWakes, supervisorCPU,
+	vmmMemory, vmmWakes, disk, rootCopies, rootCached,
+}
+
+const (
+	supervisorMemory  = "supervisor's memory (PSS), KiB"
+	supervisorFDs     = "supervisor's descriptors"
+	supervisorThreads = "supervisor's threads"
+	supervisorWakes   = "supervisor's wake-ups a second"
+	supervisorCPU     = "supervisor's CPU time, µs a second"
+	vmmMemory         = "VMM's memory (PSS), KiB"
+	vmmWakes          = "VMM's wake-ups a second"
+	disk              = "disk, KiB"
+	rootCopies        = "files that are the root disks of all"
+	rootCached        = "page cache of the root disk of all, KiB"
+)
+
+// look measures running guests and adds a column.
+func (d *density) look(ctx context.Context, b *bench, head string, guests []guest) error {
+	var supervisors, vmms []int
+	values := map[string]series{}
+	add := func(name string, v float64) { values[name] = append(values[name], v) }
+	for _, g := range guests {
+		switch g := g.(type) {
+		case *bare:
+			vmms = append(vmms, g.cmd.Process.Pid)
+		case *tenantGuest:
+			s, err := b.state(ctx, g.id)
+			if err != nil {
+				return err
+			}
+			supervisors, vmms = append(supervisors, s.SupervisorPID), append(vmms, s.FirecrackerPID)
+			bytes, err := allocated(b.store.Tenant(g.id).Dir)
+			if err != nil {
+				return err
+			}
+			add(disk, float64(bytes)/1024)
 		}
-		pids, vmms = append(pids, s.SupervisorPID), append(vmms, s.FirecrackerPID)
 	}
-	before, err := switches(pids)
+	before, err := activities(supervisors, vmms)
 	if err != nil {
 		return err
 	}
 	time.Sleep(window) // the measurement itself
-	after, err := switches(pids)
+	after, err := activities(supervisors, vmms)
 	if err != nil {
 		return err
 	}
-	var pss, vmm, fds, threads, disk, wakes series
-	for i, pid := range pids {
-		for _, m := range []struct {
-			to  *series
-			get func() (float64, error)
-		}{
-			{&pss, func() (float64, error) { return procField(pid, "smaps_rollup", "Pss") }},
-			{&vmm, func() (float64, error) { return procField(vmms[i], "smaps_rollup", "Pss") }},
-			{&threads, func() (float64, error) { return procField(pid, "status", "Threads") }},
-			{&fds, func() (float64, error) {
-				list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-				return float64(len(list)), err
-			}},
-			{&disk, func() (float64, error) { return float64(b.allocated(ids[i])) / 1024, nil }},
-		} {
-			v, err := m.get()
+	for i, pid := range append(supervisors, vmms...) {
+		memory, wakes := vmmMemory, vmmWakes
+		if i < len(supervisors) {
+			memory, wakes = supervisorMemory, supervisorWakes
+			add(supervisorCPU, (after[i].ns-before[i].ns)/1000/window.Seconds())
+			fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 			if err != nil {
 				return err
 			}
-			*m.to = append(*m.to, v)
+			add(supervisorFDs, float64(len(fds)))
+			threads, err := procField(pid, "status", "Threads")
+			if err != nil {
+				return err
+			}
+			add(supervisorThreads, threads)
 		}
-		wakes = append(wakes, float64(after[i]-before[i])/window.Seconds())
+		add(wakes, (after[i].wakes-before[i].wakes)/window.Seconds())
+		pss, err := procField(pid, "smaps_rollup", "Pss")
+		if err != nil {
+			return err
+		}
+		add(memory, pss)
 	}
-	fmt.Printf("%d running:\n\n", len(ids))
-	printTable(rowHead,
-		pss.row("supervisor's memory (PSS)", "KiB", nil), vmm.row("VMM's memory (PSS)", "KiB", nil),
-		fds.row("supervisor's descriptors", "", nil), threads.row("supervisor's threads", "", nil),
-		disk.row("disk", "KiB", nil), wakes.row("supervisor's wake-ups", "per second", nil))
-	fmt.Println()
+	column := map[string]string{}
+	for name, s := range values {
+		column[name] = fmt.Sprintf("%.1f", s.median())
+	}
+	if err := rootDisks(ctx, vmms, column); err != nil {
+		return err
+	}
+	d.heads, d.columns = append(d.heads, head), append(d.columns, column)
 	return nil
 }
 
-// allocated is what the tenant's folder takes of the disk.
-func (b *bench) allocated(id string) (bytes int64) {
-	filepath.WalkDir(b.store.Tenant(id).Dir, func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
-			bytes += blocks(path)
+func (d *density) print() {
+	rows := [][]string{append([]string{"of each"}, d.heads...)}
+	for _, name := range densityRows {
+		row := []string{name}
+		for _, column := range d.columns {
+			row = append(row, column[name])
 		}
-		return nil
-	})
-	return bytes
+		rows = append(rows, row)
+	}
+	printTable(rows...)
 }
 
-// switches is how often the threads of each process gave up or lost the
-// processor so far.
-func switches(pids []int) ([]int, error) {
-	var all []int
-	for _, pid := range pids {
-		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+// rootDisks finds how many files the VMMs have as their root disks, and what
+// the page cache holds of these.
+func rootDisks(ctx context.Context, vmms []int, column map[string]string) error {
+	files := map[[2]uint64]string{}
+	for _, pid := range vmms {
+		fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		sum := 0
-		for _, t := range tasks {
-			data, err := os.ReadFile(filepath.Join(t, "status"))
-			if err != nil {
-				continue // the thread ended
+		for _, fd := range fds {
+			if to, err := os.Readlink(fd); err != nil || filepath.Base(to) != "rootfs.ext4" {
+				continue // closed by now, or another file
 			}
-			for _, key := range []string{"voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"} {
-				v, err := fieldOf(string(data), key)
+			var st syscall.Stat_t
+			if err := syscall.Stat(fd, &st); err != nil {
+				return err
+			}
+			files[[2]uint64{st.Dev, st.Ino}] = fd
+		}
+	}
+	var cached float64
+	for _, fd := range files {
+		out, err := exec.CommandContext(ctx, "fincore", "--bytes", "--noheadings", "--output", "RES", fd).Output()
+		if err != nil {
+			return fmt.Errorf("cannot ask for the page cache: %w", err)
+		}
+		var bytes float64
+		if _, err := fmt.Sscan(string(out), &bytes); err != nil {
+			return err
+		}
+		cached += bytes
+	}
+	column[rootCopies], column[rootCached] = fmt.Sprint(len(files)), fmt.Sprintf("%.0f", cached/1024)
+	return nil
+}
+
+// allocated is what the files below dir take of the disk, in bytes.
+func allocated(dir string) (bytes int64, err error) {
+	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		var st syscall.Stat_t
+		if err := syscall.Lstat(path, &st); err != nil {
+			return err
+		}
+		bytes += st.Blocks * 512
+		return nil
+	})
+	return bytes, err
+}
+
+// activity is what a process did so far.
+type activity struct{ wakes, ns float64 }
+
+// activities sums over the threads of each process how often they began to wait
+// for something and how long they ran.
+func activities(lists ...[]int) (all []activity, err error) {
+	for _, pids := range lists {
+		for _, pid := range pids {
+			threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+			if err != nil {
+				return nil, err
+			}
+			var sum activity
+			for _, t := range threads {
+				status, err1 := os.ReadFile(filepath.Join(t, "status"))
+				schedule, err2 := os.ReadFile(filepath.Join(t, "schedstat"))
+				if err1 != nil || err2 != nil {
+					continue // the thread ended
+				}
+				wakes, err := fieldOf(string(status), "voluntary_ctxt_switches")
 				if err != nil {
 					return nil, err
 				}
-				sum += int(v)
+				var ns float64
+				if _, err := fmt.Sscan(string(schedule), &ns); err != nil {
+					return nil, err
+				}
+				sum.wakes, sum.ns = sum.wakes+wakes, sum.ns+ns
 			}
+			all = append(all, sum)
 		}
-		all = append(all, sum)
 	}
 	return all, nil
 }

@@ -34,6 +34,26 @@ func (s series) row(name, unit string, to series) []string {
 	return []string{name, fmt.Sprintf("%.1f %s", s.median(), unit), fmt.Sprintf("%.1f – %.1f", s.at(0), s.at(1)), fmt.Sprint(len(s)), ratio}
 }
 
+// results are series by name, in the order in which the names came first.
+type results struct {
+	names  []string
+	series map[string]series
+}
+
+func (r *results) of(name string) series { return r.series[name] }
+
+func (r *results) add(name string, d time.Duration) {
+	if r.series == nil {
+		r.series = map[string]series{}
+	}
+	s, known := r.series[name]
+	if !known {
+		r.names = append(r.names, name)
+	}
+	s.add(d)
+	r.series[name] = s
+}
+
 var rowHead = []string{"", "median", "least – most", "runs", "ratio"}
 
 // printTable prints a table in Markdown.
@@ -60,7 +80,9 @@ func machine() string {
 		}
 		return strings.TrimSpace(string(data))
 	}
-	return fmt.Sprintf("%s: %d × %s, %s of memory, Linux %s, load %s",
+	var kib float64
+	fmt.Sscan(field("/proc/meminfo", "MemTotal"), &kib) // 0 is to be seen
+	return fmt.Sprintf("Measured on %s: %d × %s, %.0f GiB of memory, Linux %s, software tier (QEMU's TCG), load %s before.",
 		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), field("/proc/cpuinfo", "model name"),
-		field("/proc/meminfo", "MemTotal"), field("/proc/sys/kernel/osrelease", ""), field("/proc/loadavg", ""))
+		kib/(1<<20), field("/proc/sys/kernel/osrelease", ""), strings.Fields(field("/proc/loadavg", ""))[0])
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/auser/mvm/internal/store"
@@ -16,20 +17,41 @@ import (
 
 // host is a state directory with one built tenant, whose image all others use.
 type host struct {
-	mvm, root string
-	store     *store.Store
-	bare      []*bare // what runs without mvm
+	mvm, root, cache string
+	store            *store.Store
+
+	argv   []string // of the first tenant's VMM
+	byHand []guest  // what a part made without mvm
+	made   int      // how many of these there were
 }
 
 // first is the tenant that is built.
 const first = "bench"
 
+// gateway is the tenants'.
+const gateway = "10.50.0.1"
+
+// guestMiB is the memory of every guest: little, so that many run at once.
+const guestMiB = 128
+
 func prepare(ctx context.Context, mvm, cache string) (*host, error) {
-	h := &host{mvm: mvm, root: filepath.Join(cache, "bench", "root")}
+	h := &host{mvm: mvm, cache: cache, root: filepath.Join(cache, "bench", "root")}
 	if err := os.MkdirAll(h.root, 0o700); err != nil {
 		return nil, err
 	}
-	settings := fmt.Sprintf("[network]\nsubnet = \"10.50.0.1/16\"\ndns = [\"192.0.2.53\"]\n[build]\ncache = %q\noffline = true\n[limits]\ncpu_overcommit = 1000.0\nmemory_overcommit = 10.0\nssh_timeout_sec = 900\nstop_timeout_sec = 300\n", filepath.Join(cache, "debian"))
+	settings := fmt.Sprintf(`[network]
+subnet = "%s/16"
+dns = ["192.0.2.53"]
+gateway_ports = ["tcp/%d"]
+[build]
+cache = %q
+offline = true
+[limits]
+cpu_overcommit = 1000.0
+memory_overcommit = 10.0
+ssh_timeout_sec = 900
+stop_timeout_sec = 300
+`, gateway, port, filepath.Join(cache, "debian"))
 	if err := os.WriteFile(filepath.Join(h.root, "config.toml"), []byte(settings), 0o600); err != nil {
 		return nil, err
 	}
@@ -54,7 +76,7 @@ func prepare(ctx context.Context, mvm, cache string) (*host, error) {
 }
 
 func createArgs(id string) []string {
-	return []string{"tenant", "create", id, "--flake", "./nix/debian", "--profile", "minimal", "--cpus", "1", "--mem", "256", "--data-size", "64"}
+	return []string{"tenant", "create", id, "--flake", "./nix/debian", "--profile", "minimal", "--cpus", "1", "--mem", strconv.Itoa(guestMiB), "--data-size", "64"}
 }
 
 // do runs one command of mvm.
@@ -116,6 +138,10 @@ func (h *host) removeAll(ctx context.Context) error {
 	}
 	for _, e := range entries {
 		id := strings.TrimPrefix(e.Name(), ".gone-")
+		if h.store.Exists(id) {
+			_, stopErr := h.do(ctx, "tenant", "stop", id, "--force")
+			err = errors.Join(err, stopErr)
+		}
 		_, destroyErr := h.do(ctx, "tenant", "destroy", id, "--wipe-volumes", "--yes")
 		err = errors.Join(err, destroyErr)
 	}
@@ -125,11 +151,10 @@ func (h *host) removeAll(ctx context.Context) error {
 // cleanUp ends everything, and fails if something is left.
 func (h *host) cleanUp(err *error) {
 	ctx := context.Background()
-	for _, b := range h.bare {
-		*err = errors.Join(*err, b.end())
-	}
 	*err = errors.Join(*err, h.removeAll(ctx))
-	if out, leftErr := exec.Command("scripts/leftovers", h.root).CombinedOutput(); leftErr != nil {
-		*err = errors.Join(*err, fmt.Errorf("something is left: %s", out))
+	left, leftErr := h.leftovers()
+	if left != "" {
+		leftErr = errors.Join(leftErr, fmt.Errorf("something is left: %s", left))
 	}
+	*err = errors.Join(*err, leftErr)
 }

@@ -19,15 +19,14 @@ import (
 
 // parts are what can be measured, in this order.
 var parts = []struct {
-	name string
-	what string
-	do   func(*bench, context.Context) error
+	name, title, what string
+	do                func(*bench, context.Context) error
 }{
-	{"start", "Start until SSH answers, stop, and the steps of a start", (*bench).startPart},
-	{"density", "What a supervisor takes beside its VMM, while nothing happens", (*bench).densityPart},
-	{"io", "Disk and round trip of one guest", (*bench).ioPart},
-	{"growth", "Commands beside 10 to 10,000 other tenants on disk", (*bench).growthPart},
-	{"storm", "Many tenants at once", (*bench).stormPart},
+	{"start", "One guest", "Start and end of one guest, the ways taking turns.", (*bench).startPart},
+	{"io", "Network and disk", "From within one guest, through mvm's isolation and through a TAP without rules.", (*bench).ioPart},
+	{"storm", "Many at once", "All are started, stopped and removed side by side: first the bare VMMs, then mvm's tenants.", (*bench).stormPart},
+	{"growth", "Many on disk", "Commands beside 10 to 10,000 tenants that were built, ran and were stopped; their files are simulated.", (*bench).growthPart},
+	{"packages", "Builds, rules and volumes", "The packages' own benchmarks: a build beside the same engine and Nix by hand, the way to the internet beside one without rules, volumes beside e2fsprogs.", (*bench).packagesPart},
 }
 
 type bench struct {
@@ -39,7 +38,7 @@ type bench struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -82,7 +81,7 @@ func run(ctx context.Context) (err error) {
 			continue
 		}
 		began := time.Now()
-		fmt.Printf("\n## %s (%s)\n\n", p.what, p.name)
+		fmt.Printf("\n## %s\n\n%s\n\n", p.title, p.what)
 		if err := p.do(b, ctx); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}

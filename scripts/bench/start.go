@@ -2,143 +2,93 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 )
 
-// contestant is one way to have the guest.
-type contestant struct {
-	name        string
-	start, stop func(context.Context) error
-	starts      series
-	stops       series
+// way is one way to have a guest.
+type way struct {
+	name string
+	make func(context.Context) (guest, error)
+	took results
 }
 
-func (b *bench) mvmContestant(name, program string) *contestant {
-	return &contestant{
-		name:  name,
-		start: func(ctx context.Context) error { _, err := b.with(ctx, program, "tenant", "run", first); return err },
-		stop:  func(ctx context.Context) error { _, err := b.with(ctx, program, "tenant", "stop", first); return err },
-	}
+// acts are what is done with each guest, in this order.
+var acts = []struct {
+	name string
+	do   func(guest, context.Context) error
+}{
+	{"start, until SSH answers", guest.start},
+	{"stop", guest.stop},
+	{"start, until SSH answers", guest.start},
+	{"kill", guest.kill},
+	{"remove", guest.remove},
 }
 
-// startPart measures start and stop of each contestant in turn.
-func (b *bench) startPart(ctx context.Context) error {
-	if _, err := b.do(ctx, "tenant", "run", first); err != nil { // warms the caches, too
-		return err
-	}
-	vm, err := b.newBare(ctx)
+// startPart measures each way to have a guest in turn.
+func (b *bench) startPart(ctx context.Context) (err error) {
+	peer, err := newLibvirt(ctx, b.cache)
 	if err != nil {
 		return err
 	}
-	if _, err := b.do(ctx, "tenant", "stop", first); err != nil {
-		return err
+	defer func() { err = errors.Join(err, peer.close()) }()
+	defer b.removeByHand(&err)
+	steps := &results{}
+	ways := []*way{
+		{name: "bare QEMU", make: b.newBare},
+		{name: "mvm", make: b.tenants(b.mvm, steps)},
+		{name: "libvirt", make: func(ctx context.Context) (guest, error) { return peer.newDomain(ctx, b.host) }},
 	}
-	bare := &contestant{name: "bare QEMU", start: vm.start, stop: vm.stop}
-	all := []*contestant{bare, b.mvmContestant("mvm", b.mvm)}
 	if b.base != "" {
-		all = append(all, b.mvmContestant("mvm of the base", b.base))
+		ways = append(ways, &way{name: "mvm of the base", make: b.tenants(b.base, nil)})
 	}
-	steps := newSteps()
-	for range b.runs {
-		for _, c := range all {
-			if err := c.measure(ctx); err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
+	for run := range b.runs + 1 {
+		for _, w := range ways {
+			if err := w.measure(ctx); err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+			if run == 0 { // it warmed all caches
+				w.took, *steps = results{}, results{}
 			}
 		}
-		if err := steps.measure(ctx, b); err != nil {
-			return err
-		}
 	}
 	rows := [][]string{rowHead}
-	for _, c := range all {
-		rows = append(rows, c.starts.row("start: "+c.name, "ms", bare.starts))
-	}
-	for _, c := range all {
-		rows = append(rows, c.stops.row("stop: "+c.name, "ms", bare.stops))
+	for _, act := range ways[0].took.names {
+		for _, w := range ways {
+			rows = append(rows, w.took.of(act).row(act+": "+w.name, "ms", ways[0].took.of(act)))
+		}
 	}
 	printTable(rows...)
-	fmt.Println()
-	steps.print()
+	fmt.Printf("\nThe steps of mvm tenant run:\n\n")
+	rows = [][]string{rowHead}
+	for _, name := range steps.names {
+		rows = append(rows, steps.of(name).row(name, "ms", nil))
+	}
+	printTable(rows...)
 	return nil
 }
 
-func (c *contestant) measure(ctx context.Context) error {
-	began := time.Now()
-	if err := c.start(ctx); err != nil {
-		return err
+// tenants makes tenants of the given mvm, one after another.
+func (b *bench) tenants(program string, steps *results) func(context.Context) (guest, error) {
+	return func(ctx context.Context) (guest, error) {
+		t, err := b.tenant(ctx, "start")
+		t.program, t.steps = program, steps
+		return t, err
 	}
-	c.starts.add(time.Since(began))
-	began = time.Now()
-	if err := c.stop(ctx); err != nil {
-		return err
-	}
-	c.stops.add(time.Since(began))
-	return nil
 }
 
-// steps are the steps of mvm tenant run, from its trace.
-type steps struct {
-	order []string
-	took  map[string]*series
-}
-
-func newSteps() *steps { return &steps{took: map[string]*series{}} }
-
-// ownPart is what passes before mvm leaves the rest to the guest.
-const ownPart = "mvm's own part"
-
-func (s *steps) measure(ctx context.Context, b *bench) error {
-	file := filepath.Join(b.root, "trace.json")
-	defer os.Remove(file)
-	began := time.Now()
-	if _, err := b.do(ctx, "tenant", "run", first, "--trace", file); err != nil {
-		return err
-	}
-	whole := time.Since(began)
-	data, err := os.ReadFile(file)
+func (w *way) measure(ctx context.Context) error {
+	g, err := w.make(ctx)
 	if err != nil {
 		return err
 	}
-	var doc struct {
-		Events []struct {
-			Name  string  `json:"name"`
-			Phase string  `json:"ph"`
-			Dur   float64 `json:"dur"`
-		} `json:"traceEvents"`
-	}
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return err
-	}
-	for _, e := range doc.Events {
-		if e.Phase != "X" {
-			continue
+	for _, act := range acts {
+		began := time.Now()
+		if err := act.do(g, ctx); err != nil {
+			return fmt.Errorf("%s: %w", act.name, err)
 		}
-		took := time.Duration(e.Dur * float64(time.Microsecond))
-		s.add(e.Name, took)
-		if e.Name == "ssh answers" {
-			s.add(ownPart, whole-took)
-		}
+		w.took.add(act.name, time.Since(began))
 	}
-	_, err = b.do(ctx, "tenant", "stop", first, "--force")
-	return err
-}
-
-func (s *steps) add(name string, took time.Duration) {
-	if s.took[name] == nil {
-		s.took[name] = &series{}
-		s.order = append(s.order, name)
-	}
-	s.took[name].add(took)
-}
-
-func (s *steps) print() {
-	rows := [][]string{rowHead}
-	for _, name := range s.order {
-		rows = append(rows, s.took[name].row(name, "ms", nil))
-	}
-	printTable(rows...)
+	return nil
 }

@@ -4,106 +4,104 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"sync"
 	"time"
 )
 
-// stormPart starts, stops and destroys many tenants at once, and the same
-// number of bare VMs.
-func (b *bench) stormPart(ctx context.Context) error {
-	ids, err := b.crowd(ctx, b.storm)
+// crowd is many guests of one kind, and how long it took all of them at once.
+type crowd struct {
+	guests []guest
+	took   results
+}
+
+// stormPart starts, stops and removes many guests at once: bare ones, then
+// mvm's. At 1, at 10 and at all of these it looks at what they take.
+func (b *bench) stormPart(ctx context.Context) (err error) {
+	clean, err := b.leftovers()
 	if err != nil {
 		return err
 	}
-	if _, err := b.do(ctx, "tenant", "run", first); err != nil {
-		return err
-	}
-	var vms []*bare
-	for range b.storm {
-		vm, err := b.newBare(ctx)
+	defer b.removeByHand(&err)
+	var bares, tenants crowd
+	for i := range b.storm {
+		g, err := b.newBare(ctx)
 		if err != nil {
 			return err
 		}
-		vms = append(vms, vm)
+		t, err := b.tenant(ctx, fmt.Sprintf("storm-%02d", i))
+		if err != nil {
+			return err
+		}
+		bares.guests, tenants.guests = append(bares.guests, g), append(tenants.guests, t)
 	}
-	if _, err := b.do(ctx, "tenant", "stop", first); err != nil {
-		return err
-	}
-	each := func(verb ...string) func(int) error {
-		return func(i int) error {
-			_, err := b.do(ctx, append(append([]string{"tenant", verb[0]}, ids[i]), verb[1:]...)...)
+	var density density
+	look := func(c *crowd, name string) error { return density.look(ctx, b, name, c.guests) }
+	for _, few := range []int{1, 10} {
+		c := crowd{guests: tenants.guests[:min(few, b.storm)]}
+		err := errors.Join(c.do(ctx, "start", guest.start), look(&c, fmt.Sprint(len(c.guests))), c.do(ctx, "kill", guest.kill))
+		if err != nil {
 			return err
 		}
 	}
-	rows := [][]string{{"", "bare QEMU", "mvm", "ratio"}}
-	for _, act := range []struct {
-		name      string
-		bare, mvm func(int) error
-	}{
-		{"start", func(i int) error { return vms[i].start(ctx) }, nil},
-		{"stop", func(i int) error { return vms[i].stop(ctx) }, nil},
-		{"start", nil, each("run")},
-		{"stop", nil, each("stop")},
-		{"destroy", nil, each("destroy", "--wipe-volumes", "--yes")},
-	} {
-		do := act.bare
-		if do == nil {
-			do = act.mvm
+	for _, c := range []struct {
+		*crowd
+		name string
+	}{{&bares, fmt.Sprintf("%d bare", b.storm)}, {&tenants, fmt.Sprint(b.storm)}} {
+		if err := errors.Join(c.do(ctx, "start", guest.start), look(c.crowd, c.name)); err != nil {
+			return err
 		}
-		took, err := atOnce(b.storm, do)
-		if err != nil {
-			return fmt.Errorf("%s: %w", act.name, err)
-		}
-		if act.bare != nil {
-			rows = append(rows, []string{fmt.Sprintf("%s %d", act.name, b.storm), fmt.Sprintf("%.1f", took.Seconds())})
-			continue
-		}
-		rows = b.stormRow(rows, act.name, took)
-		if act.name == "start" {
-			if err := b.density(ctx, ids); err != nil {
-				return err
-			}
+		if err := errors.Join(c.do(ctx, "stop", guest.stop), c.do(ctx, "remove", guest.remove)); err != nil {
+			return err
 		}
 	}
-	printTable(rows...)
+	if left, err := b.leftovers(); err != nil || left != clean {
+		return errors.Join(err, fmt.Errorf("something is left: %s", left))
+	}
+	b.printStorm(bares.took, tenants.took)
+	fmt.Printf("\nWhat each takes beside 1, 10 and all of them, while nothing happens (medians):\n\n")
+	density.print()
 	return nil
 }
 
-// stormRow puts mvm's seconds beside the bare ones, where there are some.
-func (b *bench) stormRow(rows [][]string, act string, took time.Duration) [][]string {
-	name, seconds := fmt.Sprintf("%s %d", act, b.storm), fmt.Sprintf("%.1f s", took.Seconds())
-	for i, r := range rows {
-		if r[0] == name {
-			var bare float64
-			fmt.Sscan(r[1], &bare)
-			rows[i] = []string{name, r[1] + " s", seconds, fmt.Sprintf("%.2f", took.Seconds()/bare)}
-			return rows
-		}
-	}
-	return append(rows, []string{name, "", seconds, ""})
-}
-
-// crowd makes n tenants.
-func (b *bench) crowd(ctx context.Context, n int) ([]string, error) {
-	var ids []string
-	for i := range n {
-		id := fmt.Sprintf("storm-%02d", i)
-		if err := b.another(ctx, id); err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
-	}
-	return ids, nil
-}
-
-// atOnce does all of it side by side and fails if one fails.
-func atOnce(n int, do func(int) error) (time.Duration, error) {
+// do does the same with all of them side by side, and fails if one fails.
+func (c *crowd) do(ctx context.Context, name string, act func(guest, context.Context) error) error {
 	began := time.Now()
-	errs := make([]error, n)
+	errs := make([]error, len(c.guests))
 	var all sync.WaitGroup
-	for i := range n {
-		all.Go(func() { errs[i] = do(i) })
+	for i, g := range c.guests {
+		all.Go(func() { errs[i] = act(g, ctx) })
 	}
 	all.Wait()
-	return time.Since(began), errors.Join(errs...)
+	c.took.add(name, time.Since(began))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+func (b *bench) printStorm(bare, mvm results) {
+	fmt.Printf("%d guests of %d MiB. None failed, nothing was left.\n\n", b.storm, guestMiB)
+	rows := [][]string{{"seconds for all", "bare QEMU", "mvm", "ratio"}}
+	var sumBare, sumMVM float64
+	row := func(name string, bare, mvm float64) {
+		rows = append(rows, []string{name, fmt.Sprintf("%.1f", bare), fmt.Sprintf("%.1f", mvm), fmt.Sprintf("%.2f", mvm/bare)})
+	}
+	for _, act := range bare.names {
+		ours, theirs := mvm.of(act).median()/1000, bare.of(act).median()/1000
+		sumBare, sumMVM = sumBare+theirs, sumMVM+ours
+		row(act, theirs, ours)
+	}
+	row("in all", sumBare, sumMVM)
+	printTable(rows...)
+}
+
+// leftovers are what mvm has on this host.
+func (h *host) leftovers() (string, error) {
+	out, err := exec.Command("scripts/leftovers", h.root).CombinedOutput()
+	var some *exec.ExitError
+	if errors.As(err, &some) {
+		err = nil
+	}
+	return string(out), err
 }
