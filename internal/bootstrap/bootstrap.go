@@ -138,7 +138,7 @@ func Install(ctx context.Context, h Host, say func(format string, args ...any), 
 	m, _ := h.manager()
 	for i, argv := range commands {
 		err := do(argv)
-		if err != nil && ctx.Err() == nil && m.mend != nil && i == len(commands)-1 && do(m.mend) == nil {
+		if err != nil && ctx.Err() == nil && !run.Interrupted(err) && m.mend != nil && i == len(commands)-1 && do(m.mend) == nil {
 			err = do(argv)
 		}
 		if err != nil {

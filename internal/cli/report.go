@@ -7,6 +7,7 @@ import (
 
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/run"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
@@ -45,7 +46,7 @@ func (a *app) report(ctx context.Context, err error) int {
 		return remote.code
 	}
 	code, hint := classify(err)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || run.Interrupted(err) {
 		code, hint = exitInterrupted, "nothing is lost: the same command goes on from here"
 	}
 	var failed *build.Error

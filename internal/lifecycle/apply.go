@@ -64,7 +64,7 @@ func (h *Host) plan(w fleet.Wish, dir string) (Plan, error) {
 	}
 	want.FlakeRef = ref
 	if !h.Store.Exists(want.TenantID) {
-		if want.Volumes, err = absFolders(nil, want.Volumes, dir); err != nil {
+		if want.Volumes, err = h.absFolders(nil, want.Volumes, dir); err != nil {
 			return p, err
 		}
 		p.want = want
@@ -78,7 +78,7 @@ func (h *Host) plan(w fleet.Wish, dir string) (Plan, error) {
 	if err != nil {
 		return p, err
 	}
-	if want.Volumes, err = absFolders(status.Spec.Volumes, want.Volumes, dir); err != nil {
+	if want.Volumes, err = h.absFolders(status.Spec.Volumes, want.Volumes, dir); err != nil {
 		return p, err
 	}
 	p.want = want

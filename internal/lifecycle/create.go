@@ -51,7 +51,7 @@ func (h *Host) Create(ctx context.Context, spec tenant.Spec, o CreateOptions) (C
 		return Created{}, err
 	}
 	spec.FlakeRef = ref
-	if spec.Volumes, err = absFolders(nil, spec.Volumes, o.Dir); err != nil {
+	if spec.Volumes, err = h.absFolders(nil, spec.Volumes, o.Dir); err != nil {
 		return Created{}, err
 	}
 	lock, err := h.Store.LockTenant(ctx, spec.TenantID, h.Wait)

@@ -40,7 +40,7 @@ func (h *Host) Set(ctx context.Context, id, dir string, change func(*tenant.Spec
 	if err := spec.Validate(); err != nil {
 		return Changed{}, err
 	}
-	if spec.Volumes, err = absFolders(status.Spec.Volumes, spec.Volumes, dir); err != nil {
+	if spec.Volumes, err = h.absFolders(status.Spec.Volumes, spec.Volumes, dir); err != nil {
 		return Changed{}, err
 	}
 	done := effects(status, spec)

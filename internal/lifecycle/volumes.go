@@ -12,7 +12,7 @@ import (
 // absFolders makes the folders among the volumes independent of the working
 // directory, and refuses what cannot be: a folder that is none, and a volume
 // that would shrink. What is as before is not looked at again.
-func absFolders(have, want tenant.Volumes, dir string) (tenant.Volumes, error) {
+func (h *Host) absFolders(have, want tenant.Volumes, dir string) (tenant.Volumes, error) {
 	want = slices.Clone(want)
 	for i, v := range want {
 		before, there := have.At(v.Mount)
@@ -32,14 +32,42 @@ func absFolders(have, want tenant.Volumes, dir string) (tenant.Volumes, error) {
 			v.Folder = filepath.Join(dir, v.Folder)
 		}
 		v.Folder = filepath.Clean(v.Folder)
-		info, err := os.Stat(v.Folder)
-		if err == nil && !info.IsDir() {
-			err = fmt.Errorf("%s is no folder", v.Folder)
-		}
-		if err != nil {
+		if err := h.checkFolder(v.Folder); err != nil {
 			return nil, &tenant.InputError{Msg: fmt.Sprintf("volume %s: %v", v.Mount, err), Hint: "name a folder of this host, or a size such as 512M or 20G"}
 		}
 		want[i] = v
 	}
 	return want, nil
+}
+
+// checkFolder refuses what is no folder, and a guest's look at what mvm keeps:
+// other tenants' secrets are there.
+func (h *Host) checkFolder(folder string) error {
+	info, err := os.Stat(folder)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is no folder", folder)
+	}
+	real, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return err
+	}
+	roots := []string{h.Store.Root}
+	if h.Parent != nil {
+		roots = append(roots, h.Parent.Store.Root)
+	}
+	for _, root := range roots {
+		if holds(real, root) || holds(root, real) {
+			return fmt.Errorf("%s holds the state directory %s, or lies in it", folder, root)
+		}
+	}
+	return nil
+}
+
+// holds says whether the folder dir is path or one above it.
+func holds(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/lima"
+	"github.com/auser/mvm/internal/run"
 	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/upgrade"
 )
@@ -299,7 +300,7 @@ func (a *app) report(ctx context.Context, err error) int {
 			code = exitUsage
 		}
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || run.Interrupted(err) {
 		code, hint = exitInterrupted, "nothing is lost: the same command goes on from here"
 	}
 	fmt.Fprintf(a.err, "mvm: %v\n", err)

@@ -10,11 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/lima"
+	"github.com/auser/mvm/internal/run"
 )
 
 // setupOptions are what was said on the command line.
@@ -117,10 +119,10 @@ func (a *app) installLima(ctx context.Context) error {
 		return &lima.Error{Kind: lima.ErrHost, Msg: "there is no Homebrew to install Lima with", Hint: "install Homebrew (brew.sh) or Lima 2.0 or newer (lima-vm.io), then run mvm bootstrap again"}
 	}
 	a.note("installing Lima with Homebrew")
-	cmd := exec.CommandContext(ctx, brew, "install", "lima")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.err, a.err
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("cannot install Lima: brew install lima: %w", err)
+	// Interrupted, it is to end by itself: killed, it may leave half of it.
+	err = run.Run(ctx, run.Command{Name: brew, Args: []string{"install", "lima"}, Stdin: a.in, Stdout: a.err, Stderr: a.err, Grace: time.Minute})
+	if err != nil {
+		return fmt.Errorf("cannot install Lima: %w", err)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func (l *launch) prepareVolume(ctx context.Context, v tenant.Volume) error {
 // copyFolder makes a disk of what a folder of the host holds now.
 func (l *launch) copyFolder(ctx context.Context, v tenant.Volume) error {
 	done, err := volume.MakeFolder(ctx, l.t.Volume(v), v.Folder, volume.FolderOptions{
-		MaxBytes: tenant.MaxFolderMiB << 20, UID: l.state.UID, GID: l.state.UID,
+		MaxBytes: tenant.MaxFolderMiB << 20, UID: l.state.UID, GID: l.state.UID, Without: l.store.Root,
 	})
 	if errors.Is(err, os.ErrNotExist) {
 		return &missingFolderError{err, v.Mount}

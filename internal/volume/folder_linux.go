@@ -18,6 +18,7 @@ import (
 type FolderOptions struct {
 	MaxBytes int64 // the most that the image may have
 	UID, GID int
+	Without  string // a folder that must not be found in the one that is copied
 }
 
 // Folder is what MakeFolder copied.
@@ -54,6 +55,11 @@ func makeFolder(ctx context.Context, path, from string, o FolderOptions) (done F
 		return done, err
 	}
 	c := copier{ctx: ctx, most: o.MaxBytes}
+	if o.Without != "" {
+		if c.without, err = os.Stat(o.Without); err != nil {
+			return done, err
+		}
+	}
 	if err := c.copy(from, staging); err != nil {
 		return c.Folder, err
 	}
@@ -120,6 +126,7 @@ type copier struct {
 	from, to *os.Root
 	top      fs.FileInfo
 	most     int64 // bytes of the image
+	without  fs.FileInfo
 	blocks   int64
 	folders  []folderTime
 }
@@ -177,6 +184,8 @@ func (c *copier) add(name string) error {
 	case kind == fs.ModeDir && (name == lostFound || stat.Dev != c.top.Sys().(*syscall.Stat_t).Dev):
 		c.Skipped++
 		return fs.SkipDir
+	case kind == fs.ModeDir && c.without != nil && os.SameFile(info, c.without):
+		return fmt.Errorf("it holds %s, which is not for a guest", name)
 	case name == lostFound:
 		c.Skipped++
 		return nil

@@ -52,7 +52,7 @@ func TestMakeFolder(t *testing.T) {
 	must(t, os.Mkdir(image+".files", 0o700))
 	write(t, filepath.Join(image+".files", "stale"), nil) // of a killed call
 	for range 2 {
-		got, err := MakeFolder(t.Context(), image, from, FolderOptions{folderMax, vmUser, vmUser})
+		got, err := MakeFolder(t.Context(), image, from, FolderOptions{MaxBytes: folderMax, UID: vmUser, GID: vmUser})
 		must(t, err)
 		if want := (Folder{Files: 9, Bytes: 5 + 2*(3*mib+1), Skipped: 4}); got != want {
 			t.Errorf("copied %+v, want %+v", got, want)
@@ -130,7 +130,7 @@ func TestFolderThatChanges(t *testing.T) {
 	}()
 	for range 10 {
 		// A link out of the folder is an error where a folder had been seen.
-		if _, err := MakeFolder(t.Context(), image, from, FolderOptions{folderMax, vmUser, vmUser}); err != nil {
+		if _, err := MakeFolder(t.Context(), image, from, FolderOptions{MaxBytes: folderMax, UID: vmUser, GID: vmUser}); err != nil {
 			continue
 		}
 		if holds(t, image, "SECRET") {
@@ -147,17 +147,19 @@ func TestMakeFolderFailsCleanly(t *testing.T) {
 	must(t, os.Mkdir(from, 0o755))
 	write(t, filepath.Join(from, "big"), make([]byte, 2*mib))
 	for name, c := range map[string]struct {
-		from string
-		most int64
-		want string
+		from    string
+		most    int64
+		without string
+		want    string
 	}{
-		"too large":    {from, mib, "does not fit into 1 MiB"},
-		"just so":      {from, 2 * mib, "does not fit into 2 MiB"},
-		"no room":      {from, 200 * mib, "does not fit into 200 MiB"},
-		"no folder":    {filepath.Join(from, "none"), folderMax, "no such file"},
-		"it is a file": {filepath.Join(from, "big"), folderMax, "not a directory"},
+		"too large":              {from, mib, "", "does not fit into 1 MiB"},
+		"just so":                {from, 2 * mib, "", "does not fit into 2 MiB"},
+		"no room":                {from, 200 * mib, "", "does not fit into 200 MiB"},
+		"what is not for guests": {dir, folderMax, from, "not for a guest"},
+		"no folder":              {filepath.Join(from, "none"), folderMax, "", "no such file"},
+		"it is a file":           {filepath.Join(from, "big"), folderMax, "", "not a directory"},
 	} {
-		if _, err := MakeFolder(t.Context(), image, c.from, FolderOptions{c.most, vmUser, vmUser}); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := MakeFolder(t.Context(), image, c.from, FolderOptions{MaxBytes: c.most, UID: vmUser, GID: vmUser, Without: c.without}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

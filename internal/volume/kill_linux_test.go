@@ -57,7 +57,7 @@ var killable = map[string]func(ctx context.Context, dir string) error{
 		return err
 	},
 	"folder": func(ctx context.Context, dir string) error {
-		_, err := MakeFolder(ctx, filepath.Join(dir, "folder.ext4"), filepath.Join(dir, "folder"), FolderOptions{1 << 30, vmUser, vmUser})
+		_, err := MakeFolder(ctx, filepath.Join(dir, "folder.ext4"), filepath.Join(dir, "folder"), FolderOptions{MaxBytes: 1 << 30, UID: vmUser, GID: vmUser})
 		return err
 	},
 	"secrets": func(ctx context.Context, dir string) error {
