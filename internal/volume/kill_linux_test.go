@@ -41,7 +41,7 @@ var killable = map[string]func(ctx context.Context, dir string) error{
 		if err != nil {
 			return err
 		}
-		o := ImportOptions{MaxBytes: 1 << 30, UID: vmUser, GID: vmUser, Replace: true}
+		o := ImportOptions{MaxBytes: 1 << 30, MinBytes: 128 * mib, UID: vmUser, GID: vmUser, Replace: true}
 		_, err = Import(ctx, filepath.Join(dir, "data.ext4"), bytes.NewReader(stream), o)
 		return err
 	},

@@ -56,9 +56,15 @@ func TestTheJailerIsUsedWhereverItIs(t *testing.T) {
 	if d.Binary, err = os.Executable(); err != nil { // one that is no script
 		t.Fatal(err)
 	}
-	launch, err := d.launch(vmm.Machine{ID: "acme", UID: 900010, GID: 900010, Jail: "/run/mvm/jail/firecracker/acme/root"})
+	machine := vmm.Machine{ID: "acme", UID: 900010, GID: 900010, Jail: "/run/mvm/jail/firecracker/acme/root"}
+	launch, err := d.launch(machine)
 	if err != nil || launch.KeepRoot || launch.Root == "" || launch.UID != 900010 {
 		t.Errorf("mvm's own jail: %+v, %v", launch, err)
+	}
+	d.Jailer = filepath.Join(both, "jailer")
+	launch, err = d.launch(machine)
+	if err != nil || !launch.KeepRoot || launch.Root != "" || launch.UID != 900010 || launch.GID != 900010 {
+		t.Errorf("the jailer's: %+v, %v", launch, err)
 	}
 }
 
