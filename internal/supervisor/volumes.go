@@ -51,7 +51,11 @@ func (l *launch) prepareVolume(ctx context.Context, v tenant.Volume) error {
 	// Its file system may lack a little of the image, and would be grown in vain
 	// at each start.
 	if have := info.Size() >> 20; have != int64(v.SizeMiB) {
-		if err := volume.Grow(ctx, path, v.SizeMiB); err != nil {
+		err := volume.Grow(ctx, path, v.SizeMiB)
+		if errors.Is(err, volume.ErrShrink) { // one that was kept from an earlier time
+			return &advisedError{err, fmt.Sprintf("give it the size that it has: --volume %dM:%s", have, v.Mount)}
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -72,7 +76,7 @@ func (l *launch) copyFolder(ctx context.Context, v tenant.Volume) error {
 		MaxBytes: tenant.MaxFolderMiB << 20, UID: l.state.UID, GID: l.state.UID, Without: l.store.Root,
 	})
 	if errors.Is(err, os.ErrNotExist) {
-		return &missingFolderError{err, v.Mount}
+		return &advisedError{err, "make the folder again, or take the volume away: --volume none:" + v.Mount}
 	}
 	if err != nil {
 		return err
@@ -90,18 +94,16 @@ func (l *launch) note(text string) {
 	l.log.Info("volumes", "note", text)
 }
 
-// missingFolderError is a folder of the host that is gone.
-type missingFolderError struct {
+// advisedError is an error with a hint.
+type advisedError struct {
 	error
-	mount string
+	advice string
 }
 
-func (e *missingFolderError) Unwrap() error { return e.error }
+func (e *advisedError) Unwrap() error { return e.error }
 
 // Advice is the hint that goes with the error.
-func (e *missingFolderError) Advice() string {
-	return "make the folder again, or take the volume away: --volume none:" + e.mount
-}
+func (e *advisedError) Advice() string { return e.advice }
 
 // volumes are the disks beside the data as the configuration names them.
 func (l *launch) volumes() []fcconfig.Volume {
