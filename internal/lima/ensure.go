@@ -252,7 +252,7 @@ func (vm *VM) limactl(ctx context.Context, args ...string) error {
 	args = append([]string{args[0], "--log-format=json"}, args[1:]...)
 	err := run.Run(ctx, run.Command{Name: vm.Limactl, Args: args, Stderr: log})
 	var failure *run.Error
-	if log.failure != "" && errors.As(err, &failure) {
+	if log.entries > 0 && errors.As(err, &failure) {
 		failure.Stderr = log.failure
 	}
 	return err

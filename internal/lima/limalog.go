@@ -9,6 +9,7 @@ import (
 type logWriter struct {
 	say     func(format string, args ...any)
 	line    []byte
+	entries int
 	failure string // the last that it gave as an error
 }
 
@@ -35,6 +36,7 @@ func (w *logWriter) entry(line []byte) {
 	if json.Unmarshal(line, &e) != nil || e.Msg == "" {
 		return
 	}
+	w.entries++
 	if e.Error != "" {
 		e.Msg += ": " + e.Error
 	}
