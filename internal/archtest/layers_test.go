@@ -28,9 +28,9 @@ var layers = [][]string{
 	{"internal/build", "internal/network", "internal/volume", "internal/vmm", "internal/ssh", "internal/cgroup", "internal/flakecheck"},
 	{"internal/fcconfig", "internal/audit"},
 	{"internal/store"},
-	{"internal/config", "internal/fleet"},
+	{"internal/config", "internal/fleet", "internal/archive"},
 	{"internal/tenant"},
-	{"internal/run", "internal/undo", "internal/proc", "internal/archive", "internal/buildinfo", "internal/atomicfile", "internal/logfile"},
+	{"internal/run", "internal/undo", "internal/proc", "internal/buildinfo", "internal/atomicfile", "internal/logfile"},
 	{"internal/crash", "internal/goldenfile"},
 }
 

@@ -2,11 +2,10 @@ package cli
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/archive"
 )
 
 func (a *app) tenantCp() *cobra.Command {
@@ -26,8 +25,8 @@ are not copied, and what comes from a guest belongs to whoever calls.`,
 			if err != nil {
 				return err
 			}
-			fromID, fromPath, out := guestPath(args[0])
-			toID, toPath, in := guestPath(args[1])
+			fromID, fromPath, out := archive.GuestPath(args[0])
+			toID, toPath, in := archive.GuestPath(args[1])
 			switch {
 			case in == out:
 				return &usageError{msg: "one side has to be a tenant's, <id>:<path>, and the other a path of this host", hint: "write ./name for a name with a colon"}
@@ -42,13 +41,4 @@ are not copied, and what comes from a guest belongs to whoever calls.`,
 			return nil
 		},
 	}
-}
-
-// guestPath splits <id>:<path>.
-func guestPath(arg string) (id, path string, ok bool) {
-	id, path, ok = strings.Cut(arg, ":")
-	if !ok || path == "" || tenant.CheckID(id) != nil {
-		return "", "", false
-	}
-	return id, path, true
 }

@@ -20,9 +20,10 @@ type Command struct {
 	Args []string // without the program's name
 	Env  []string // K=V
 	Dir  string   // the same folder inside
-	In   *os.File
-	Out  *os.File
-	Err  *os.File
+	// In, Out and Err may be terminals.
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
 	// Signals are what reaches this process while the command runs.
 	Signals <-chan os.Signal
 }
@@ -102,11 +103,14 @@ func (vm *VM) Run(ctx context.Context, c Command) (int, error) {
 	return code, nil
 }
 
-func isTerminal(f *os.File) bool { return f != nil && term.IsTerminal(int(f.Fd())) }
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && f != nil && term.IsTerminal(int(f.Fd()))
+}
 
 // connectStdin hands the file on, except for a terminal that has no peer
 // inside: a process outside the terminal's foreground group must not read it.
-func connectStdin(cmd *exec.Cmd, in *os.File, terminal bool) error {
+func connectStdin(cmd *exec.Cmd, in io.Reader, terminal bool) error {
 	if in == nil {
 		return nil
 	}

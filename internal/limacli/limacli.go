@@ -126,6 +126,9 @@ func (a *app) run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
+	if c, ok := findCopy(args); ok {
+		return a.copy(ctx, c)
+	}
 	if !local(args) {
 		return a.proxy(ctx, args)
 	}

@@ -81,6 +81,9 @@ func guest(args []string) int {
 			os.Stdout.Write(data)
 			return 0
 		}
+		if args[1] == "exec" {
+			return inGuest(args[2], args[4:])
+		}
 		fmt.Printf("%q\n", args)
 		if i := slices.Index(args, "--from-file"); i >= 0 && args[i+1] == "-" {
 			io.Copy(os.Stdout, os.Stdin)
@@ -93,6 +96,18 @@ func guest(args []string) int {
 		io.Copy(os.Stdout, os.Stdin)
 	}
 	return 0
+}
+
+// inGuest runs a command with /var/lib/guest-<id> as the guest's folder.
+func inGuest(id string, argv []string) int {
+	if err := os.Chdir("/var/lib/guest-" + id); err != nil {
+		fmt.Fprintf(os.Stderr, "mvm: no such tenant: %s\n", id)
+		return 3
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Run()
+	return cmd.ProcessState.ExitCode()
 }
 
 // trap says which signal it got, and window sizes, until a signal ends it.
