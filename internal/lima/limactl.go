@@ -191,8 +191,10 @@ func (vm *VM) waitReady(ctx context.Context, inst Instance, timeout time.Duratio
 	defer cancel()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
+	answered := false
 	for {
 		p, err := vm.probe(ctx, inst)
+		answered = answered || err == nil
 		switch {
 		case err == nil && p.ready != "":
 			return p, nil
@@ -208,15 +210,15 @@ func (vm *VM) waitReady(ctx context.Context, inst Instance, timeout time.Duratio
 			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return probe{}, ctx.Err()
 			}
-			return probe{}, vm.notReady(timeout, err)
+			return probe{}, vm.notReady(timeout, answered, err)
 		}
 	}
 }
 
-// notReady is the error of a VM that runs and was not ready in time; err is
-// what the last look inside failed with.
-func (vm *VM) notReady(timeout time.Duration, err error) error {
-	if err != nil {
+// notReady is the error of a VM that runs and was not ready in time; answered
+// says whether anybody could look inside, and err why not the last time.
+func (vm *VM) notReady(timeout time.Duration, answered bool, err error) error {
+	if !answered {
 		e := &Error{
 			Msg:  fmt.Sprintf("the Lima VM %s runs, but nothing in it answered within %s", vm.Name, timeout),
 			Hint: "mvm lima stop, then run the same command again",
