@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -161,7 +160,7 @@ func (h *Host) lease(ctx context.Context, spec tenant.Spec) (tenant.State, error
 	if err != nil {
 		return tenant.State{}, err
 	}
-	if err := h.checkNames(id, maps.Keys(leases.Leases())); err != nil {
+	if err := h.checkNames(id, leases.IDs()); err != nil {
 		return tenant.State{}, err
 	}
 	if changed {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"net/netip"
 	"os"
@@ -202,6 +203,9 @@ func (r *Registry) Release(id string) (changed bool) {
 	delete(r.holders, addr)
 	return changed
 }
+
+// IDs are the tenants that have an address.
+func (r *Registry) IDs() iter.Seq[string] { return maps.Keys(r.leases) }
 
 // Lookup returns the tenant's address, if it has one.
 func (r *Registry) Lookup(id string) (addr netip.Addr, leased bool) {
