@@ -74,8 +74,8 @@ var sizePattern = regexp.MustCompile(`^([0-9]{1,9})([MG])$`)
 const volumeHint = "use <size>:<mount> such as 20G:/work, <folder>:<mount> such as ./src:/src, or none:<mount>"
 
 // ParseVolume reads <size>:<mount>, the size as 512M or 20G, <folder>:<mount>,
-// or none:<mount>, which is a volume of neither. A folder that has the name of a
-// size is told apart by its path, as ./20G.
+// or none:<mount>, which is a volume of neither. A folder that is named
+// like a size, or none, is told apart by its path, as ./20G.
 func ParseVolume(s string) (Volume, error) {
 	i := strings.LastIndexByte(s, ':') // a folder's name may have one, too
 	if i <= 0 {

@@ -1,6 +1,7 @@
 // Package volume makes and keeps the ext4 images that a guest gets as disks:
-// the data volume, which lives as long as its tenant, and the secrets volume,
-// made in memory for each run from secrets.json.
+// the data volume and others of its kind, which live as long as their tenant,
+// copies of folders of the host, and the secrets volume, made in memory for each
+// run from secrets.json.
 //
 // It owns what is inside these images and how they are changed safely. It
 // never mounts one and makes no loop device: a tenant's guest writes its data
