@@ -61,13 +61,13 @@ func mountSmallDisk(t *testing.T) string {
 // onFullDisk returns how the act failed while there was no room.
 func (k *killEnv) onFullDisk(t *testing.T, c killCase, mount string, kib int64) error {
 	before := k.files(t)
-	for _, args := range c.prepare {
+	for i, args := range c.prepare {
 		k.do(t, args)
+		if i == 0 {
+			k.writeNote(t)
+		}
 	}
 	hasData := len(c.prepare) > 0
-	if hasData {
-		k.writeNote(t)
-	}
 	filler := fill(t, mount, kib)
 	out, failed := k.crash(c.act, "MVM_CRASH_AT=")
 	if err := os.Remove(filler); err != nil {
