@@ -35,12 +35,13 @@ test-long: prepare ## kill every act after every step, with real guests
 	MVM_TEST_CACHE="$(CACHE)" MVM_TEST_REAL_GUEST=1 go test -count=1 -timeout 120m -v -run '^TestKillAnywhere$$' ./tests
 
 .PHONY: bench
-bench: bench-tools ## measure mvm beside the bare VMM and libvirt; PARTS=start,io,storm,growth,packages chooses
+bench: bench-tools ## measure mvm beside the bare VMM and libvirt; PARTS=start,io,storm,growth,build chooses
 	scripts/netns "$(CACHE)/bench/engine" bin/bench -cache "$(CACHE)" $(if $(PARTS),-parts $(PARTS)) $(BENCH_FLAGS)
 
 .PHONY: bench-packages
-bench-packages: ## measure builds, the network and volumes beside the bare tools
-	$(MAKE) --no-print-directory bench PARTS=packages
+bench-packages: prepare ## measure builds, the network and volumes beside the bare tools
+	scripts/install-packages test
+	MVM_TEST_CACHE="$(CACHE)" go test -run '^$$' -bench . -benchtime 5x -timeout 60m -p 1 ./internal/build ./internal/network ./internal/volume ./internal/cli
 
 .PHONY: bench-record
 bench-record: bench-tools ## write docs/benchmarks.md, or RECORD=<file>, from a whole run

@@ -28,12 +28,11 @@ pkg: github.com/auser/mvm/internal/build
 BenchmarkNoop/git-2   	       3	         0 ns/op	         4.250 added-%	         1.234 mvm-s
 PASS
 ok  	github.com/auser/mvm/internal/build	1.2s
-pkg: github.com/auser/mvm/internal/volume
 BenchmarkCopy-2       	       3	   1234567 ns/op
 `))
 	want := [][]string{
-		{"build: Noop/git", "3", "4.250 added-%, 1.234 mvm-s"},
-		{"volume: Copy", "3", "1234567 ns/op"},
+		{"Noop/git", "3", "4.250 added-%, 1.234 mvm-s"},
+		{"Copy", "3", "1234567 ns/op"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q", got)

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -26,7 +27,7 @@ var parts = []struct {
 	{"io", "Network and disk", "From within one guest, through mvm's isolation and through a TAP without rules.", (*bench).ioPart},
 	{"storm", "Many at once", "All are started, stopped and removed side by side: first the bare VMMs, then mvm's tenants.", (*bench).stormPart},
 	{"growth", "Many on disk", "Commands beside 10 to 10,000 tenants that were built, ran and were stopped; their files are simulated.", (*bench).growthPart},
-	{"packages", "Builds, rules and volumes", "The packages' own benchmarks: a build beside the same engine and Nix by hand, the way to the internet beside one without rules, volumes beside e2fsprogs.", (*bench).packagesPart},
+	{"build", "Builds", "A build from nothing, after a change, and of nothing new, beside one docker run with nix build and cp in it.", (*bench).buildPart},
 }
 
 type bench struct {
@@ -36,7 +37,7 @@ type bench struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()

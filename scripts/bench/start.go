@@ -26,23 +26,25 @@ var acts = []struct {
 	{"remove", guest.remove},
 }
 
-// startPart measures each way to have a guest in turn.
+// startPart measures each way to have a guest in turn. Two versions of mvm are
+// compared without libvirt.
 func (b *bench) startPart(ctx context.Context) (err error) {
-	peer, err := newLibvirt(ctx, b.cache)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, peer.close()) }()
-	defer b.removeByHand(&err)
 	steps := &results{}
 	ways := []*way{
 		{name: "bare QEMU", make: b.newBare},
 		{name: "mvm", make: b.tenants(b.mvm, steps)},
-		{name: "libvirt", make: func(ctx context.Context) (guest, error) { return peer.newDomain(ctx, b.host) }},
 	}
 	if b.base != "" {
 		ways = append(ways, &way{name: "mvm of the base", make: b.tenants(b.base, nil)})
+	} else {
+		peer, startErr := newLibvirt(ctx, b.cache)
+		if startErr != nil {
+			return startErr
+		}
+		defer func() { err = errors.Join(err, peer.close()) }()
+		ways = append(ways, &way{name: "libvirt", make: func(ctx context.Context) (guest, error) { return peer.newDomain(ctx, b.host) }})
 	}
+	defer b.removeByHand(&err) // while the peer still answers
 	for run := range b.runs + 1 {
 		for _, w := range ways {
 			if err := w.measure(ctx); err != nil {
