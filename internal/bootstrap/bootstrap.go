@@ -49,13 +49,14 @@ type manager struct {
 	mend    []string // what may make install work after one that was cut short
 }
 
-// apt waits for one that still runs, as that of a killed bootstrap may.
-var apt = []string{"apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"}
+// waiting has apt wait for one that still runs, as that of a killed bootstrap
+// may; for this many seconds.
+const waiting = "DPkg::Lock::Timeout=300"
 
 var managers = []manager{
 	{
-		"apt-get", func(n need) string { return n.apt }, slices.Concat(apt, []string{"update"}),
-		slices.Concat(apt, []string{"install", "-y", "--no-install-recommends"}), []string{"dpkg", "--configure", "-a"},
+		"apt-get", func(n need) string { return n.apt }, []string{"apt-get", "update", "-q", "-o", waiting},
+		[]string{"apt-get", "install", "-q", "-y", "--no-install-recommends", "-o", waiting}, []string{"dpkg", "--configure", "-a"},
 	},
 	{"dnf", func(n need) string { return n.dnf }, nil, []string{"dnf", "install", "-y"}, nil},
 	{"pacman", func(n need) string { return n.pacman }, nil, []string{"pacman", "-S", "--noconfirm", "--needed"}, nil},

@@ -21,10 +21,10 @@ func TestPlan(t *testing.T) {
 		has        []string
 		want       string
 	}{
-		{"a bare Debian", "amd64", []string{"apt-get"}, "apt-get -q -o DPkg::Lock::Timeout=300 update; apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends qemu-system-x86 e2fsprogs nftables openssh-client git podman"},
+		{"a bare Debian", "amd64", []string{"apt-get"}, "apt-get update -q -o DPkg::Lock::Timeout=300; apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 qemu-system-x86 e2fsprogs nftables openssh-client git podman"},
 		{"a bare Fedora on arm64", "arm64", []string{"dnf"}, "dnf install -y qemu-system-aarch64-core e2fsprogs nftables openssh-clients git podman"},
 		{"a bare Arch", "amd64", []string{"pacman"}, "pacman -S --noconfirm --needed qemu-system-x86 e2fsprogs nftables openssh git podman"},
-		{"docker will do", "amd64", []string{"apt-get", "dockerd", "nft", "ssh", "git", "mkfs.ext4"}, "apt-get -q -o DPkg::Lock::Timeout=300 update; apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends qemu-system-x86"},
+		{"docker will do", "amd64", []string{"apt-get", "dockerd", "nft", "ssh", "git", "mkfs.ext4"}, "apt-get update -q -o DPkg::Lock::Timeout=300; apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 qemu-system-x86"},
 		{"everything is there", "amd64", []string{"qemu-system-x86_64", "nerdctl", "nft", "ssh", "git", "mkfs.ext4"}, ""},
 	} {
 		commands, _, err := Plan(Host{Arch: c.arch, Has: having(c.has...)})
@@ -55,13 +55,13 @@ func TestInstallLooksAgain(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	data, readErr := os.ReadFile(log)
-	if readErr != nil || !strings.HasPrefix(string(data), "-q -o DPkg::Lock::Timeout=300 update\n-q -o DPkg::Lock::Timeout=300 install -y") {
+	if readErr != nil || !strings.HasPrefix(string(data), "update -q -o DPkg::Lock::Timeout=300\ninstall -q -y") {
 		t.Errorf("%q, %v", data, readErr)
 	}
 	if err := os.WriteFile(filepath.Join(bin, "apt-get"), []byte("#!/bin/sh\nexit 100\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := Install(t.Context(), This("amd64"), func(string, ...any) {}, io.Discard); err == nil || !strings.Contains(err.Error(), "update: exit status 100") {
+	if err := Install(t.Context(), This("amd64"), func(string, ...any) {}, io.Discard); err == nil || !strings.Contains(err.Error(), "Timeout=300: exit status 100") {
 		t.Errorf("a failure of the package manager: %v", err)
 	}
 }

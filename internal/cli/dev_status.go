@@ -85,6 +85,12 @@ func (a *app) printStatus(s hostStatus) error {
 	fmt.Fprintf(w, "vmm\t%s\n", s.VMM)
 	fmt.Fprintf(w, "dev microVM\t%s\n", dev)
 	fmt.Fprintf(w, "ssh\t%s\n", s.Dev.SSH)
+	if spec := s.Dev.MicroVM.Spec; s.Dev.There {
+		for _, v := range spec.Volumes {
+			fmt.Fprintf(w, "volume\t%s\n", v)
+		}
+		fmt.Fprintf(w, "disk\t%s of %s\n", byteSize(s.Dev.DiskBytes), byteSize(spec.DiskBytes()))
+	}
 	fmt.Fprintf(w, "tenants\t%d, %d of them running\n", s.Tenants, s.Running)
 	return w.Flush()
 }

@@ -280,9 +280,10 @@ func (v *VM) Destroy(ctx context.Context) (already bool, err error) {
 
 // Status is what is observed now.
 type Status struct {
-	There   bool             `json:"there"`
-	MicroVM lifecycle.Status `json:"microvm"`
-	SSH     string           `json:"ssh"` // answers, does not answer, or -
+	There     bool             `json:"there"`
+	MicroVM   lifecycle.Status `json:"microvm"`
+	SSH       string           `json:"ssh"`        // answers, does not answer, or -
+	DiskBytes int64            `json:"disk_bytes"` // what its volumes take on the host
 }
 
 // sshTimeout is how long status waits for an answer.
@@ -296,8 +297,12 @@ func (v *VM) Status(ctx context.Context) (Status, error) {
 	}
 	var err error
 	s.There = true
-	if s.MicroVM, err = v.host.Observe(ID); err != nil || !s.MicroVM.Running {
+	if s.MicroVM, err = v.host.Observe(ID); err != nil {
 		return s, err
+	}
+	s.DiskBytes = v.host.DiskBytes(ID, s.MicroVM.Spec.Volumes)
+	if !s.MicroVM.Running {
+		return s, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, sshTimeout)
 	defer cancel()
