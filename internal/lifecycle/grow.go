@@ -33,8 +33,13 @@ func (h *Host) growData(ctx context.Context, s Status, mib int) (note string, er
 // what is still to come.
 func (h *Host) settleData(ctx context.Context, s Status) (note string, err error) {
 	info, err := volume.Inspect(h.Store.Tenant(s.ID).DataVolume())
-	if err != nil || !info.Lags() {
+	switch {
+	case errors.Is(err, volume.ErrForeign), errors.Is(err, volume.ErrDamaged):
+		return "", nil // the guest's doing, of which the next start speaks
+	case err != nil:
 		return "", err
+	case !info.Lags():
+		return "", nil
 	}
 	return h.growFileSystem(ctx, s)
 }

@@ -60,7 +60,10 @@ func createData(ctx context.Context, path string, size int64, uid, gid int) (cre
 // format makes the empty file system of a data volume. It is made in memory,
 // where the syncs of mke2fs cost nothing, and written at once.
 func (d *draft) format(ctx context.Context, size int64) (err error) {
-	fd, err := unix.MemfdCreate("data.ext4", unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate("data.ext4", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL) // hosts may insist on it
+	if errors.Is(err, unix.EINVAL) {                                                // Linux before 6.3 does not know it
+		fd, err = unix.MemfdCreate("data.ext4", unix.MFD_CLOEXEC)
+	}
 	if err != nil {
 		return os.NewSyscallError("memfd_create", err)
 	}
