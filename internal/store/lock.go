@@ -105,7 +105,12 @@ func (s *Store) LockBuilds(ctx context.Context, wait time.Duration) (*Lock, erro
 			return nil, &BusyError{What: buildOf(id), Holder: holder}
 		}
 	}
-	return s.lock(ctx, s.buildsLock(), "building on this host", wait) // of a tenant that is gone, for a moment
+	// It is for a tenant that is gone, for a moment.
+	lock, err = s.lock(ctx, s.buildsLock(), "building on this host", wait)
+	if errors.As(err, &busy) {
+		busy.Holder = Holder{} // who shares it is not written there: that was somebody before
+	}
+	return lock, err
 }
 
 func (s *Store) buildsLock() string { return filepath.Join(s.locksDir(), "builds.lock") }

@@ -261,13 +261,18 @@ func TestBuildsLock(t *testing.T) {
 // gone, such as its destroy, ends in a moment.
 func TestBuildsLockWaitsForWhatIsNoTenants(t *testing.T) {
 	s := open(t)
+	before, err := s.LockBuilds(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before.Unlock()
 	lock, err := s.LockBuild(t.Context(), "gone", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var busy *BusyError
-	if _, err := s.LockBuilds(t.Context(), time.Millisecond); !errors.As(err, &busy) {
-		t.Errorf("err = %v, want a BusyError", err)
+	if _, err := s.LockBuilds(t.Context(), time.Millisecond); !errors.As(err, &busy) || busy.Holder.PID != 0 {
+		t.Errorf("err = %v, want a BusyError that names nobody", err)
 	}
 	got := make(chan error, 1)
 	go func() {
