@@ -70,7 +70,25 @@ type Instance struct {
 	Config *struct {
 		Param map[string]string `json:"param"`
 	} `json:"config"` // nil: limactl cannot read it
-	Errors []string `json:"errors"`
+	Errors messages `json:"errors"`
+}
+
+// messages are the errors of an instance. limactl writes them as whatever its
+// errors look like as JSON: text, the fields of a struct, or nothing. Only text
+// is kept.
+type messages []string
+
+func (m *messages) UnmarshalJSON(data []byte) error {
+	var all []any
+	if err := json.Unmarshal(data, &all); err != nil {
+		return err
+	}
+	for _, one := range all {
+		if text, ok := one.(string); ok {
+			*m = append(*m, text)
+		}
+	}
+	return nil
 }
 
 // Template is the hash of the template that the instance was made with.
@@ -101,7 +119,7 @@ func (i Instance) unreadable() error {
 		return nil
 	}
 	return &Error{Kind: ErrHost, Msg: fmt.Sprintf("limactl cannot read the Lima VM %s%s", i.Name, i.why()),
-		Hint: "mvm setup --recreate makes it anew: everything in it is lost"}
+		Hint: "limactl list says why; mvm setup --recreate makes it anew: everything in it is lost"}
 }
 
 // Look observes the instance. One that is missing has StatusMissing.

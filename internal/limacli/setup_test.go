@@ -177,16 +177,28 @@ func TestStartFails(t *testing.T) {
 // started.
 func TestUnreadableInstance(t *testing.T) {
 	w := ready(t)
-	w.home.Set(t, "mvm", "unreadable", "yaml: line 3: did not find expected key")
-	for _, args := range [][]string{{"tenant", "list"}, {"setup"}, {"doctor"}, {"dev"}} {
-		out, code := w.mvm(t, "", args...)
-		if code != 5 || !strings.Contains(out, "limactl cannot read the Lima VM mvm: yaml: line 3") || !strings.Contains(out, "--recreate") {
-			t.Errorf("%v: exit %d: %s", args, code, out)
+	w.home.Foreign(t, "another")
+	w.home.Set(t, "another", "unreadable", "gone")
+	if out, code := w.mvm(t, "", "exit", "7"); code != 7 {
+		t.Errorf("another instance is in the way: exit %d: %s", code, out)
+	}
+	for how, status := range map[string]string{"gone": "Broken", "yaml": "Unknown"} {
+		w.home.Set(t, "mvm", "unreadable", how)
+		for _, args := range [][]string{{"tenant", "list"}, {"setup"}, {"doctor"}, {"dev"}} {
+			out, code := w.mvm(t, "", args...)
+			if code != 5 || !strings.Contains(out, "limactl cannot read the Lima VM mvm\nhint: limactl list says why") || !strings.Contains(out, "--recreate") {
+				t.Errorf("%s: %v: exit %d: %s", how, args, code, out)
+			}
+		}
+		if out, code := w.mvm(t, "", "lima", "status"); code != 0 || !strings.Contains(out, "Lima VM mvm: "+status) {
+			t.Errorf("%s: exit %d: %s", how, code, out)
 		}
 	}
-	if out, code := w.mvm(t, "", "lima", "status"); code != 0 || !strings.Contains(out, "Lima VM mvm: Unknown") {
+	w.home.Set(t, "mvm", "unreadable", "gone")
+	if out, code := w.mvm(t, "", "setup", "--recreate"); code != 1 || !strings.Contains(out, "it was NOT deleted") {
 		t.Errorf("exit %d: %s", code, out)
 	}
+	w.home.Set(t, "mvm", "unreadable", "yaml")
 	if out, code := w.mvm(t, "", "setup", "--recreate"); code != 0 {
 		t.Errorf("exit %d: %s", code, out)
 	}

@@ -58,7 +58,8 @@ func (h Home) Guest(name, path string) string {
 // Set writes one of the knobs: status, boot (how many shells fail before the
 // instance is ready), lose (the next shell with a pid file loses its
 // connection), broken-provision (what the template's script says it cannot do),
-// unreadable (limactl does not understand the instance's configuration),
+// unreadable (limactl does not understand the instance's configuration; gone:
+// there is none),
 // refuse-start (what limactl start logs and fails with).
 func (h Home) Set(t *testing.T, name, knob, value string) {
 	t.Helper()
@@ -180,9 +181,15 @@ func (h Home) list() int {
 		if h.get(name, "status") == "" { // a file, or an instance to be that has knobs already
 			continue
 		}
-		if why := h.get(name, "unreadable"); why != "" {
-			// No configuration, and so no status, nor anything else.
-			enc.Encode(map[string]any{"name": name, "status": "", "dir": h.path(name), "vmType": "", "arch": "", "errors": []string{why}})
+		if how := h.get(name, "unreadable"); how != "" {
+			// No configuration, and so nothing of what is in it. limactl marshals
+			// errors as the Go values that they are, and takes away empty ones.
+			inst := map[string]any{"name": name, "status": "", "dir": h.path(name), "vmType": "", "arch": "", "errors": []any{}}
+			if how == "gone" {
+				inst["status"] = "Broken"
+				inst["errors"] = []any{map[string]any{"Op": "open", "Path": h.path(name, "lima.yaml"), "Err": 2}}
+			}
+			enc.Encode(inst)
 			continue
 		}
 		inst := map[string]any{"name": name, "status": h.get(name, "status"), "dir": h.path(name), "arch": arch, "vmType": "qemu", "limaVersion": "2.2.0"}
@@ -201,6 +208,9 @@ func (h Home) remove(name string) int {
 	if _, err := os.Stat(h.path(name)); err != nil {
 		logAs("warning", "Ignoring non-existent instance %q", name)
 		return 0
+	}
+	if h.get(name, "unreadable") == "gone" {
+		return fail("instance `%s` directory `%s` exists but its `lima.yaml` could not be read; it was NOT deleted", name, h.path(name))
 	}
 	if err := os.RemoveAll(h.path(name)); err != nil {
 		return fail("%v", err)
