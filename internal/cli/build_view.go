@@ -15,8 +15,8 @@ import (
 )
 
 // followBuild returns what is to be told of a build, which what names, and what
-// ends that: one live view on a terminal, plain lines otherwise. A build
-// that has nothing to do shows nothing.
+// ends that: one live view on a terminal, from the first that is told on, and
+// plain lines otherwise.
 func (a *app) followBuild(what string) (build.Progress, func()) {
 	f, ok := a.Err.(*os.File)
 	if !ok || a.quiet || a.verbose || a.json || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
