@@ -63,8 +63,11 @@ func (k *killEnv) life(t *testing.T, flake *toy) []given {
 	fleet := filepath.Join(t.TempDir(), "fleet.yaml")
 	create := []string{"tenant", "create", "acme", "--flake", flake.dir, "--profile", "minimal", "--data-size", "16", "--mem", "64"}
 	declare := fmt.Sprintf("version: 1\ntenants:\n  acme:\n    flake: %s\n    profile: minimal\n    vcpus: 3\n    mem_mib: 64\n    data_mib: 40\n    restart: always\n    egress: none\n    running: false\n", flake.dir)
-	if err := os.WriteFile(fleet, []byte(declare), 0o600); err != nil {
-		t.Fatal(err)
+	nobody := filepath.Join(t.TempDir(), "nobody.yaml")
+	for path, text := range map[string]string{fleet: declare, nobody: "version: 1\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	damageChoice := func(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(k.root, "builder.json"), []byte("{"), 0o600); err != nil {
@@ -107,6 +110,9 @@ func (k *killEnv) life(t *testing.T, flake *toy) []given {
 		{args: []string{"tenant", "destroy", "acme", "--yes"}, did: `^tenant acme destroyed; its data volume is kept as`, already: `^tenant acme was destroyed already$`, once: true},
 		{args: append(create, "--data-size", "40", "--adopt-volumes"), did: `^tenant acme created: `, already: `^tenant acme exists already, with these values$`, once: true},
 		{args: []string{"tenant", "destroy", "acme", "--yes"}, did: `^tenant acme destroyed; its data volume is kept as`, already: `^tenant acme was destroyed already$`, once: true},
+		{args: []string{"retained", "rm", "RETAINED", "--yes"}, did: `^acme-.* is gone$`, already: `^acme-.* is gone already$`, once: true},
+		{args: []string{"apply", "--file", fleet}, did: `^\+ acme: create$|^tenant acme: done$`, already: `^everything is as declared$`},
+		{args: []string{"apply", "--file", nobody, "--prune", "--yes"}, did: `^- acme: destroy$|^tenant acme: done$`, already: `^everything is as declared$`},
 		{args: []string{"retained", "rm", "RETAINED", "--yes"}, did: `^acme-.* is gone$`, already: `^acme-.* is gone already$`, once: true},
 		{args: []string{"stop"}, did: `^the dev microVM does not run$`},
 		{args: []string{"destroy", "--yes"}, did: `^there is no dev microVM$`},

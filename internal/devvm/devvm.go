@@ -165,6 +165,13 @@ type Started struct {
 // Start brings the microVM from whatever state it is in to one that answers on
 // SSH. What is there already is left as it is.
 func (v *VM) Start(ctx context.Context, w Wish, e Events) (Started, error) {
+	// One after the other: a guest that another command has only just started
+	// is not to be taken for stuck.
+	lock, err := v.host.Store.LockStart(ctx, ID, v.host.BuildWait)
+	if err != nil {
+		return Started{}, err
+	}
+	defer lock.Unlock()
 	if err := v.ensure(ctx, w); err != nil {
 		return Started{}, err
 	}
@@ -188,7 +195,7 @@ func (v *VM) Start(ctx context.Context, w Wish, e Events) (Started, error) {
 		return Started{}, ctx.Err()
 	}
 	if status.Phase == tenant.Starting {
-		return v.run(ctx, e) // another command has only just started it
+		return v.run(ctx, e) // by a command that was killed
 	}
 	v.host.Say("the dev microVM runs but does not answer on SSH: starting it anew")
 	if _, err := v.host.Stop(ctx, ID, lifecycle.StopOptions{Force: true}); err != nil {

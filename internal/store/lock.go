@@ -67,6 +67,12 @@ func (s *Store) LockTenant(ctx context.Context, id string, wait time.Duration) (
 	return s.lockTenant(ctx, id, "lock", "tenant "+id, wait)
 }
 
+// LockStart makes those queue who start the tenant and wait for its guest. It
+// comes before all other locks.
+func (s *Store) LockStart(ctx context.Context, id string, wait time.Duration) (*Lock, error) {
+	return s.lockTenant(ctx, id, "start", "the start of "+id, wait)
+}
+
 // LockBuild makes the builds of one tenant queue, and keeps LockBuilds out.
 func (s *Store) LockBuild(ctx context.Context, id string, wait time.Duration) (*Lock, error) {
 	all, err := s.lockAs(ctx, s.buildsLock(), "building on this host", unix.LOCK_SH, wait)
