@@ -326,8 +326,8 @@ func (b *builder) container(out string) container {
 	if b.only != nil {
 		argv = append(argv, b.only.Expr, "packages", oneOrZero(b.req.RequireLock), "0", "1")
 		for n, o := range b.only.Inputs {
-			mounts = append(mounts, mount{source: o.Folder, target: o.target(n), readOnly: true})
-			argv = append(argv, "--override-input", o.Input, "path:"+o.target(n))
+			mounts = append(mounts, mount{source: o.Folder, target: inputTarget(n), readOnly: true})
+			argv = append(argv, "--override-input", o.Input, "path:"+inputTarget(n))
 		}
 	} else {
 		argv = append(argv, pickExpr(b.req.Tenant, b.req.Profile), "packages."+b.req.System,

@@ -36,14 +36,18 @@ func ParseInputOverride(text, dir string) (InputOverride, error) {
 	if !filepath.IsAbs(folder) {
 		folder = filepath.Join(dir, folder)
 	}
-	if _, err := os.Stat(filepath.Join(folder, "flake.nix")); err != nil {
+	info, err := os.Stat(folder)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is no folder", folder)
+	}
+	if err != nil {
 		return InputOverride{}, &Error{Kind: ErrInput, Msg: "cannot override the flake's input " + input, Err: err, Hint: hint}
 	}
 	return InputOverride{Input: input, Folder: filepath.Clean(folder)}, nil
 }
 
-// target is where the container finds the n-th input that is overridden.
-func (InputOverride) target(n int) string { return "/inputs/" + strconv.Itoa(n) }
+// inputTarget is where the container finds the n-th input that is overridden.
+func inputTarget(n int) string { return "/inputs/" + strconv.Itoa(n) }
 
 // Evaluate applies what e asks to the packages of the flake and returns what it
 // yields, as JSON. It runs in a container as a build does, under the lock of
