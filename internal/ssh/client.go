@@ -54,7 +54,10 @@ func Await(ctx context.Context, t Target, failed func(error) error) error {
 		// sooner. But a guest that is slow to boot is slow to answer, too, and
 		// each attempt makes it slower.
 		waited := time.Since(began)
-		c, err := dial(ctx, t, patience{connect: max(100*time.Millisecond, waited/20), shake: max(handshakeTimeout, waited)})
+		c, err := dial(ctx, t, patience{
+			connect: max(100*time.Millisecond, waited/20),
+			shake:   min(max(handshakeTimeout, waited), time.Minute),
+		})
 		if err == nil {
 			c.close()
 			return nil

@@ -26,7 +26,7 @@ func newLibvirt(ctx context.Context, cache string) (_ *libvirt, err error) {
 	if l.dir, err = os.MkdirTemp("", "mvm-libvirt."); err != nil { // a socket's path must be short
 		return nil, err
 	}
-	log, err := os.Create(filepath.Join(cache, "libvirtd.log"))
+	log, err := os.Create(filepath.Join(cache, "bench", "libvirtd.log"))
 	if err != nil {
 		return nil, err
 	}
