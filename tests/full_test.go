@@ -73,6 +73,9 @@ func (k *killEnv) onFullDisk(t *testing.T, c killCase, mount string, kib int64) 
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
+	if failed != nil && c.after != nil {
+		c.then = (*killEnv).isOver
+	}
 	if failed != nil && !strings.Contains(strings.ToLower(out), syscall.ENOSPC.Error()) { // tools write it with a capital
 		t.Errorf("it does not say that the disk is full: %v\n%s", failed, out)
 	}
@@ -83,6 +86,15 @@ func (k *killEnv) onFullDisk(t *testing.T, c killCase, mount string, kib int64) 
 	}
 	k.finish(t, c, before, hasData)
 	return failed
+}
+
+// isOver holds for a tenant whose start failed, too: stopped or not, that is
+// what there is to know of it.
+func (k *killEnv) isOver(t *testing.T) {
+	t.Helper()
+	if k.phase(t) != "failed" {
+		k.isDown(t)
+	}
 }
 
 // fill takes all room on the disk but so much.

@@ -136,7 +136,7 @@ func (l *links) bridgePrefix(name string) netip.Prefix {
 // way of a router is no conflict; the bridge's is the more specific one.
 func (l *links) checkSubnetFree() error {
 	subnet := l.cfg.Subnet.Masked()
-	addrs, err := l.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return l.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("cannot list addresses: %w", err)
 	}
@@ -153,7 +153,7 @@ func (l *links) checkSubnetFree() error {
 			return &ConflictError{fmt.Sprintf("the subnet %s overlaps %s, which this host has on another interface", subnet, p)}
 		}
 	}
-	routes, err := l.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := whole(func() ([]netlink.Route, error) { return l.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("cannot list routes: %w", err)
 	}

@@ -71,7 +71,7 @@ func (l *links) removeGuard(bridge string) error {
 
 // removeGuardRoutes empties the guard's table.
 func (l *links) removeGuardRoutes() error {
-	routes, err := l.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: int(l.cfg.group())}, netlink.RT_FILTER_TABLE)
+	routes, err := l.table(int(l.cfg.group()))
 	if err != nil {
 		return fmt.Errorf("cannot list the routing guard: %w", err)
 	}

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -29,6 +30,17 @@ type observation struct {
 	rules     map[string]int                // guard rules by bridge, counted
 }
 
+// whole lists anew what was changed while it was listed: any link, address or
+// neighbour of the host that comes or goes cuts a list short.
+func whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range 20 {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 func (l *links) observe() (*observation, error) {
 	o := &observation{
 		bridges: map[string]netlink.Link{}, taps: map[string]netlink.Link{},
@@ -44,7 +56,7 @@ func (l *links) observe() (*observation, error) {
 }
 
 func (l *links) observeLinks(o *observation) error {
-	list, err := l.LinkList()
+	list, err := whole(l.LinkList)
 	if err != nil {
 		return err
 	}
@@ -72,7 +84,7 @@ func (l *links) observePorts(o *observation) (err error) {
 	if o.flags, err = listPortFlags(); err != nil {
 		return err
 	}
-	fdb, err := l.NeighList(0, unix.AF_BRIDGE)
+	fdb, err := whole(func() ([]netlink.Neigh, error) { return l.NeighList(0, unix.AF_BRIDGE) })
 	if err != nil {
 		return err
 	}
@@ -81,7 +93,7 @@ func (l *links) observePorts(o *observation) (err error) {
 			o.fdb[n.LinkIndex] = append(o.fdb[n.LinkIndex], n)
 		}
 	}
-	neigh, err := l.NeighList(0, netlink.FAMILY_V4)
+	neigh, err := whole(func() ([]netlink.Neigh, error) { return l.NeighList(0, netlink.FAMILY_V4) })
 	if err != nil {
 		return err
 	}
@@ -94,7 +106,7 @@ func (l *links) observePorts(o *observation) (err error) {
 }
 
 func (l *links) observeAddrs(o *observation) error {
-	addrs, err := l.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return l.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return err
 	}
@@ -104,8 +116,15 @@ func (l *links) observeAddrs(o *observation) error {
 	return nil
 }
 
+// table lists the IPv4 routes of a routing table.
+func (l *links) table(number int) ([]netlink.Route, error) {
+	return whole(func() ([]netlink.Route, error) {
+		return l.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: number}, netlink.RT_FILTER_TABLE)
+	})
+}
+
 func (l *links) observeRouting(o *observation) error {
-	main, err := l.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	main, err := l.table(unix.RT_TABLE_MAIN)
 	if err != nil {
 		return err
 	}
@@ -118,7 +137,7 @@ func (l *links) observeRouting(o *observation) error {
 		}
 		o.routes[r.LinkIndex][prefix(r.Dst)] = true
 	}
-	guard, err := l.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: int(l.cfg.group())}, netlink.RT_FILTER_TABLE)
+	guard, err := l.table(int(l.cfg.group()))
 	if err != nil {
 		return err
 	}
@@ -127,7 +146,7 @@ func (l *links) observeRouting(o *observation) error {
 			o.guard[prefix(r.Dst)] = true
 		}
 	}
-	rules, err := l.RuleList(netlink.FAMILY_V4)
+	rules, err := whole(func() ([]netlink.Rule, error) { return l.RuleList(netlink.FAMILY_V4) })
 	if err != nil {
 		return err
 	}
@@ -143,7 +162,7 @@ func (l *links) observeRouting(o *observation) error {
 func listPortFlags() (map[int]map[int]byte, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	req.AddData(nl.NewIfInfomsg(unix.AF_BRIDGE))
-	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	msgs, err := whole(func() ([][]byte, error) { return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK) })
 	if err != nil {
 		return nil, err
 	}
