@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/network/firewall"
 )
 
 // links does the netlink half of the work for one configuration.
@@ -136,7 +138,7 @@ func (l *links) bridgePrefix(name string) netip.Prefix {
 // way of a router is no conflict; the bridge's is the more specific one.
 func (l *links) checkSubnetFree() error {
 	subnet := l.cfg.Subnet.Masked()
-	addrs, err := whole(func() ([]netlink.Addr, error) { return l.AddrList(nil, netlink.FAMILY_V4) })
+	addrs, err := firewall.Whole(func() ([]netlink.Addr, error) { return l.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("cannot list addresses: %w", err)
 	}
@@ -153,7 +155,7 @@ func (l *links) checkSubnetFree() error {
 			return &ConflictError{fmt.Sprintf("the subnet %s overlaps %s, which this host has on another interface", subnet, p)}
 		}
 	}
-	routes, err := whole(func() ([]netlink.Route, error) { return l.RouteList(nil, netlink.FAMILY_V4) })
+	routes, err := firewall.Whole(func() ([]netlink.Route, error) { return l.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("cannot list routes: %w", err)
 	}

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -14,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/network/firewall"
 )
 
 // observation is what the kernel has of this scope's links, read at once.
@@ -28,17 +29,6 @@ type observation struct {
 	routes    map[int]map[netip.Prefix]bool // /32 routes by bridge
 	guard     map[netip.Prefix]bool         // routes of the guard's table
 	rules     map[string]int                // guard rules by bridge, counted
-}
-
-// whole lists anew what was changed while it was listed: any link, address or
-// neighbour of the host that comes or goes cuts a list short.
-func whole[T any](list func() ([]T, error)) (all []T, err error) {
-	for range 20 {
-		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	return all, err
 }
 
 func (l *links) observe() (*observation, error) {
@@ -56,7 +46,7 @@ func (l *links) observe() (*observation, error) {
 }
 
 func (l *links) observeLinks(o *observation) error {
-	list, err := whole(l.LinkList)
+	list, err := firewall.Whole(l.LinkList)
 	if err != nil {
 		return err
 	}
@@ -84,7 +74,7 @@ func (l *links) observePorts(o *observation) (err error) {
 	if o.flags, err = listPortFlags(); err != nil {
 		return err
 	}
-	fdb, err := whole(func() ([]netlink.Neigh, error) { return l.NeighList(0, unix.AF_BRIDGE) })
+	fdb, err := firewall.Whole(func() ([]netlink.Neigh, error) { return l.NeighList(0, unix.AF_BRIDGE) })
 	if err != nil {
 		return err
 	}
@@ -93,7 +83,7 @@ func (l *links) observePorts(o *observation) (err error) {
 			o.fdb[n.LinkIndex] = append(o.fdb[n.LinkIndex], n)
 		}
 	}
-	neigh, err := whole(func() ([]netlink.Neigh, error) { return l.NeighList(0, netlink.FAMILY_V4) })
+	neigh, err := firewall.Whole(func() ([]netlink.Neigh, error) { return l.NeighList(0, netlink.FAMILY_V4) })
 	if err != nil {
 		return err
 	}
@@ -106,7 +96,7 @@ func (l *links) observePorts(o *observation) (err error) {
 }
 
 func (l *links) observeAddrs(o *observation) error {
-	addrs, err := whole(func() ([]netlink.Addr, error) { return l.AddrList(nil, netlink.FAMILY_V4) })
+	addrs, err := firewall.Whole(func() ([]netlink.Addr, error) { return l.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return err
 	}
@@ -118,7 +108,7 @@ func (l *links) observeAddrs(o *observation) error {
 
 // table lists the IPv4 routes of a routing table.
 func (l *links) table(number int) ([]netlink.Route, error) {
-	return whole(func() ([]netlink.Route, error) {
+	return firewall.Whole(func() ([]netlink.Route, error) {
 		return l.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: number}, netlink.RT_FILTER_TABLE)
 	})
 }
@@ -146,7 +136,7 @@ func (l *links) observeRouting(o *observation) error {
 			o.guard[prefix(r.Dst)] = true
 		}
 	}
-	rules, err := whole(func() ([]netlink.Rule, error) { return l.RuleList(netlink.FAMILY_V4) })
+	rules, err := firewall.Whole(func() ([]netlink.Rule, error) { return l.RuleList(netlink.FAMILY_V4) })
 	if err != nil {
 		return err
 	}
@@ -162,7 +152,7 @@ func (l *links) observeRouting(o *observation) error {
 func listPortFlags() (map[int]map[int]byte, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	req.AddData(nl.NewIfInfomsg(unix.AF_BRIDGE))
-	msgs, err := whole(func() ([][]byte, error) { return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK) })
+	msgs, err := firewall.Whole(func() ([][]byte, error) { return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK) })
 	if err != nil {
 		return nil, err
 	}

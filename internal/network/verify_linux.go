@@ -126,7 +126,7 @@ func runAttacks(ctx context.Context, l *links, attacker, victim Endpoint, tap, v
 // places tells interfaces apart: the two ports, the tenants' bridges and the
 // loopback, of which nothing is to be seen, and all others.
 func (l *links) places(attacker, victim string) (map[int]probe.Place, error) {
-	list, err := whole(l.LinkList)
+	list, err := firewall.Whole(l.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list links: %w", err)
 	}
