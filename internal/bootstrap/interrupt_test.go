@@ -175,7 +175,7 @@ func (h host) start(t *testing.T, stopAt string) (cmd *exec.Cmd, said *bytes.Buf
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	cmd = exec.CommandContext(ctx, filepath.Join(h.bin, "bootstrap"))
-	cmd.Env = []string{"PATH=" + h.bin, stopVar + "=" + stopAt}
+	cmd.Env = []string{"PATH=" + h.bin, stopVar + "=" + stopAt, "GORACE=" + os.Getenv("GORACE")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 10 * time.Second
 	said = &bytes.Buffer{}
