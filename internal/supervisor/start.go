@@ -31,15 +31,14 @@ type launch struct {
 	state    tenant.State
 	manifest build.Manifest
 	driver   vmm.Driver
-	version  string // of the VMM; not to be read before versionKnown
+	version  string // of the VMM
 	base     fcconfig.Base
 	config   fcconfig.Config
 	cgroup   *cgroup.Group
 	jail     string // its root
 	vm       vmm.VM
 
-	versionKnown chan error
-	detail       map[string]any // for the audit record
+	detail map[string]any // for the audit record
 }
 
 // bringUp makes everything that has the VM's lifetime, in this order. What it
@@ -60,7 +59,6 @@ func (s *supervisor) bringUp(ctx context.Context) (*launch, error) {
 		{"jail", l.makeJail},
 		{"secrets", l.makeSecrets},
 		{"cgroup", l.makeCgroup},
-		{"audit", l.recordStart},
 		{"vmm", l.startVMM},
 	} {
 		began := time.Now()
@@ -74,7 +72,7 @@ func (s *supervisor) bringUp(ctx context.Context) (*launch, error) {
 }
 
 // load reads what this run is to be.
-func (l *launch) load(ctx context.Context) error {
+func (l *launch) load(context.Context) error {
 	var err error
 	if l.state, err = l.store.LoadState(l.t.ID); err != nil {
 		return err
@@ -94,7 +92,6 @@ func (l *launch) load(ctx context.Context) error {
 	if l.driver, err = Driver(l.supervisor.config); err != nil {
 		return err
 	}
-	l.askVersion(ctx)
 	l.detail = map[string]any{
 		"tier": l.supervisor.config.Tier, "no_jailer": l.supervisor.config.VMM.NoJailer, "spec": l.state.Spec,
 		"image": l.manifest.Image, "artifacts": l.manifest.Artifacts, "manifest_sha256": manifestSHA256,
@@ -103,24 +100,18 @@ func (l *launch) load(ctx context.Context) error {
 	return nil
 }
 
-// askVersion asks the VMM for its version while the other steps go on: a
-// program as large as QEMU takes as long to load as all of them.
-func (l *launch) askVersion(ctx context.Context) {
-	l.versionKnown = make(chan error, 1)
-	go func() {
-		version, err := l.driver.Version(ctx)
-		l.version = l.driver.Name() + " " + version
-		l.versionKnown <- err
-	}()
-}
-
-// recordStart writes down what is about to run.
-func (l *launch) recordStart(context.Context) error {
-	if err := <-l.versionKnown; err != nil {
+// recordStart writes down what is about to run, when all is ready for it but
+// the guest has not run yet.
+func (l *launch) recordStart(version string) error {
+	began := time.Now()
+	l.version = l.driver.Name() + " " + version
+	l.detail["vmm"] = l.version
+	if err := l.record("start", l.detail, nil); err != nil {
 		return err
 	}
-	l.detail["vmm"] = l.version
-	return l.record("start", l.detail, nil)
+	l.did("audit", began)
+	crash.Point("supervisor/audit")
+	return nil
 }
 
 // useImage makes the paths those of the very image that is verified and
@@ -341,7 +332,7 @@ func (l *launch) startVMM(ctx context.Context) error {
 	vm, err := l.driver.Start(ctx, vmm.Machine{
 		ID: tenant.ShortHash(l.t.ID), UID: l.state.UID, GID: l.state.UID,
 		Jail: l.jail, RunDir: l.t.JailRunDir(), Config: l.config, Cgroup: l.cgroup,
-		Console: l.console, Log: log, Did: l.did,
+		Console: l.console, Log: log, Record: l.recordStart, Did: l.did,
 	})
 	if err != nil {
 		return err

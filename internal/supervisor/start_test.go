@@ -57,7 +57,7 @@ func TestAStartRecordsItsVMM(t *testing.T) {
 		if err := l.load(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.recordStart(t.Context()); err != nil {
+		if err := l.recordStart("1.16.1"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -51,12 +51,15 @@ type Machine struct {
 	Log     io.Writer // what the VMM itself has to say; may be nil
 	Metrics io.Writer // Firecracker's metrics, a JSON object a line; may be nil
 
+	// Record, if not nil, is told the VMM's version before the guest runs. Its
+	// error ends the start.
+	Record func(version string) error
 	// Did, if not nil, is told of each step of Start as it ends.
 	Did func(step string, began time.Time)
 }
 
-// Loads is the step of Start from the VMM's birth until it has let the guest
-// go: what no caller can make shorter.
+// Loads is the step of Start from the VMM's birth until it can let the guest go:
+// what no caller can make shorter.
 const Loads = "vmm loads"
 
 // Loaded tells of that step.
@@ -64,6 +67,14 @@ func (m Machine) Loaded(began time.Time) {
 	if m.Did != nil {
 		m.Did(Loads, began)
 	}
+}
+
+// Recorded tells of the version.
+func (m Machine) Recorded(version string) error {
+	if m.Record == nil {
+		return nil
+	}
+	return m.Record(version)
 }
 
 // Cgroup places a process: start runs on the calling thread, and what it

@@ -31,7 +31,7 @@ func serve() error {
 	control := os.NewFile(uintptr(fd), "control")
 	fmt.Println("console of the stand-in")
 	status := "running"
-	fmt.Fprintln(control, `{"QMP": {"version": {}, "capabilities": []}}`)
+	fmt.Fprintln(control, `{"QMP": {"version": `+version+`, "capabilities": []}}`)
 	for lines := bufio.NewScanner(control); lines.Scan(); {
 		var request struct {
 			Execute string          `json:"execute"`
@@ -46,6 +46,8 @@ func serve() error {
 			status = "paused"
 		case "cont":
 			status = "running"
+		case "query-version":
+			result = version
 		case "query-status":
 			result = fmt.Sprintf(`{"status": %q, "running": %t}`, status, status == "running")
 		case "query-blockstats":
@@ -55,6 +57,8 @@ func serve() error {
 	}
 	return nil // whoever held the other end is gone
 }
+
+const version = `{"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "a stand-in"}`
 
 // controlFD finds the descriptor in -chardev socket,id=qmp,fd=N.
 func controlFD(args []string) (int, error) {

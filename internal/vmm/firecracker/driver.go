@@ -108,22 +108,22 @@ func (d *Driver) Version(ctx context.Context) (string, error) {
 	return strings.TrimPrefix(words[1], "v"), nil
 }
 
-// checkVersion refuses a Firecracker that the configuration does not fit.
-func (d *Driver) checkVersion(ctx context.Context, cfg fcconfig.Config) error {
+// fittingVersion is the version, unless the configuration does not fit it.
+func (d *Driver) fittingVersion(ctx context.Context, cfg fcconfig.Config) (string, error) {
 	name, err := d.Version(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	v, err := fcconfig.ParseVersion(name)
 	switch {
 	case err != nil:
-		return fmt.Errorf("cannot tell which Firecracker %s is: %w", d.Binary, err)
+		return "", fmt.Errorf("cannot tell which Firecracker %s is: %w", d.Binary, err)
 	case v.Less(oldest) || v[0] != oldest[0]:
-		return fmt.Errorf("cannot use Firecracker %s: mvm works with %s and newer 1.x", v, oldest)
+		return "", fmt.Errorf("cannot use Firecracker %s: mvm works with %s and newer 1.x", v, oldest)
 	case v.Less(cfg.MinVersion):
-		return fmt.Errorf("cannot use Firecracker %s: the base configuration is for %s", v, cfg.MinVersion)
+		return "", fmt.Errorf("cannot use Firecracker %s: the base configuration is for %s", v, cfg.MinVersion)
 	}
-	return nil
+	return name, nil
 }
 
 // Needs are the libraries of a Firecracker that has any (releases have none),
@@ -153,7 +153,8 @@ func (d *Driver) OverheadMiB(cfg fcconfig.Config) int {
 // Start starts Firecracker with its configuration and returns when its API
 // says that the machine runs.
 func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
-	if err := d.checkVersion(ctx, m.Config); err != nil {
+	version, err := d.fittingVersion(ctx, m.Config)
+	if err != nil {
 		return nil, err
 	}
 	launch, err := d.launch(m)
@@ -169,6 +170,9 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
 	socket := filepath.Join(m.RunDir, socketName)
 	if err := os.RemoveAll(socket); err != nil { // a stale one keeps Firecracker from starting
 		return nil, fmt.Errorf("cannot remove a stale socket: %w", err)
+	}
+	if err := m.Recorded(version); err != nil { // with its configuration in a file, it lets the guest go at once
+		return nil, err
 	}
 	v := &machine{
 		api:      api{socket, m.UID},

@@ -141,10 +141,17 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (_ vmm.VM, err error)
 	}
 	vm.qmp = newQMP(conn, vm.note)
 	go vm.wait()
-	if err := vm.begin(ctx); err != nil {
+	version, err := vm.ready(ctx)
+	if err == nil {
+		m.Loaded(began)
+		err = m.Recorded(version)
+	}
+	if err == nil {
+		err = vm.qmp.do(ctx, "cont", nil)
+	}
+	if err != nil {
 		return nil, vm.abandon(err)
 	}
-	m.Loaded(began)
 	return vm, nil
 }
 
@@ -188,14 +195,21 @@ type machine struct {
 	killed   bool
 }
 
-// begin waits for QEMU to be ready and lets the guest's CPUs go.
-func (v *machine) begin(ctx context.Context) error {
-	for _, command := range []string{"qmp_capabilities", "cont"} {
-		if err := v.qmp.do(ctx, command, nil); err != nil {
-			return err
-		}
+// ready waits until QEMU can let the guest's CPUs go, and asks which version it
+// is: that takes no second QEMU, which would load as long as this one.
+func (v *machine) ready(ctx context.Context) (version string, err error) {
+	if err := v.qmp.do(ctx, "qmp_capabilities", nil); err != nil {
+		return "", err
 	}
-	return nil
+	var about struct {
+		QEMU struct {
+			Major int `json:"major"`
+			Minor int `json:"minor"`
+			Micro int `json:"micro"`
+		} `json:"qemu"`
+	}
+	err = v.qmp.do(ctx, "query-version", &about)
+	return fmt.Sprintf("%d.%d.%d", about.QEMU.Major, about.QEMU.Minor, about.QEMU.Micro), err
 }
 
 // abandon ends a QEMU that did not get to running, and says why.

@@ -69,7 +69,18 @@ func Run(t *testing.T, d vmm.Driver) {
 // testBoot: the guest is what the configuration says.
 func (s *suite) testBoot(t *testing.T) {
 	w := s.world(t, options{vcpus: 2, memMiB: 160})
+	recorded := ""
+	w.machine.Record = func(version string) error {
+		recorded = version
+		if said := w.console.String(); said != "" {
+			t.Errorf("the guest ran before it was recorded: %q", said)
+		}
+		return nil
+	}
 	vm := w.boot(t)
+	if version, err := s.driver.Version(t.Context()); err != nil || recorded != version {
+		t.Errorf("recorded version %q, want %q, %v", recorded, version, err)
+	}
 	if status, err := vm.Status(t.Context()); err != nil || status != vmm.Running {
 		t.Errorf("Status = %s, %v", status, err)
 	}
@@ -328,6 +339,7 @@ func (s *suite) testRefused(t *testing.T) {
 		"missing kernel": {func(t *testing.T, w *world) { w.remake(t, func(rt *fcconfig.Runtime) { rt.Kernel = "/none" }) }, "/none"},
 		"no kernel":      {func(t *testing.T, w *world) { w.remake(t, func(rt *fcconfig.Runtime) { rt.Kernel = "/rootfs.ext4" }) }, ""},
 		"root":           {func(t *testing.T, w *world) { w.machine.UID = 0 }, "root"},
+		"no record":      {func(t *testing.T, w *world) { w.machine.Record = func(string) error { return unix.ENOSPC } }, unix.ENOSPC.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := s.world(t, options{})
