@@ -81,8 +81,9 @@ func machine() string {
 		return strings.TrimSpace(string(data))
 	}
 	var kib float64
-	fmt.Sscan(field("/proc/meminfo", "MemTotal"), &kib) // 0 is to be seen
+	fmt.Sscan(field("/proc/meminfo", "MemTotal"), &kib)                        // 0 is to be seen
+	release, _, _ := strings.Cut(field("/proc/sys/kernel/osrelease", ""), "-") // not whose build it is
 	return fmt.Sprintf("Measured on %s: %d × %s, %.0f GiB of memory, Linux %s, software tier (QEMU's TCG), load %s before.",
 		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), field("/proc/cpuinfo", "model name"),
-		kib/(1<<20), field("/proc/sys/kernel/osrelease", ""), strings.Fields(field("/proc/loadavg", ""))[0])
+		kib/(1<<20), release, strings.Fields(field("/proc/loadavg", ""))[0])
 }
