@@ -42,7 +42,7 @@ func Write(path string, data []byte, mode fs.FileMode) error {
 // Replace is Write for what write tells, which may be more than fits memory.
 // An error of write's is handed on as it is.
 func Replace(path string, mode fs.FileMode, write func(io.Writer) error) (err error) {
-	dir, base := filepath.Split(path)
+	dir, base := filepath.Dir(path), filepath.Base(path) // never "", which stands for the system's folder of temporary files
 	if err := sweep(dir, prefix+base+"-"); err != nil {
 		return err
 	}

@@ -129,3 +129,16 @@ func TestSymlink(t *testing.T) {
 		}
 	}
 }
+
+// TestReplaceHere: a name without a folder is prepared where it is to be, not
+// among the system's temporary files, which may be on another file system.
+func TestReplaceHere(t *testing.T) {
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "none"))
+	t.Chdir(t.TempDir())
+	if err := Write("here", []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile("here"); err != nil || string(data) != "text" {
+		t.Errorf("%q, %v", data, err)
+	}
+}
