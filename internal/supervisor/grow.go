@@ -20,16 +20,8 @@ func (s *supervisor) handleGrow(req request, conn net.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), growDeadline)
 	defer cancel()
 	r := Reply{Done: true}
-	select {
-	case vm := <-s.current:
-		if err := s.grow(ctx, vm, req.Size); err != nil {
-			r.Error = err.Error()
-		}
-		s.current <- vm
-	case <-s.done:
-		r.Error = "it does not run"
-	case <-ctx.Done():
-		r.Error = "it does not run"
+	if err := s.withVM(ctx, func(vm vmm.VM) error { return s.grow(ctx, vm, req.Size) }); err != nil {
+		r.Error = err.Error()
 	}
 	reply(conn, r)
 }

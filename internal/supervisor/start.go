@@ -83,7 +83,7 @@ func (l *launch) load(context.Context) error {
 	}
 	manifestSHA256 := store.SHA256(data)
 	if !l.state.Artifacts.Recorded(manifestSHA256) {
-		return &changedError{fmt.Sprintf("the manifest %s is not that of the last build: somebody changed it", l.t.Manifest()), l.t.ID}
+		return l.changed(fmt.Errorf("the manifest %s is not that of the last build: somebody changed it", l.t.Manifest()))
 	}
 	if l.manifest, err = build.DecodeManifest(data); err != nil {
 		return err
@@ -127,21 +127,16 @@ func (l *launch) useImage() {
 	a.KernelPath, a.RootfsPath, a.InitrdPath, a.FCBaseConfig = path(build.Kernel), path(build.Rootfs), path(build.Initrd), path(build.BaseConfig)
 }
 
-// changedError refuses artifacts that are not what was built.
-type changedError struct{ msg, id string }
-
-func (e *changedError) Error() string { return e.msg }
-
-// Advice is the hint that goes with the error.
-func (e *changedError) Advice() string {
-	return "find out who changed it; mvm tenant build --force " + e.id + " builds it anew"
+// changed refuses artifacts that are not what was built.
+func (l *launch) changed(err error) error {
+	return &advisedError{err, "find out who changed it; mvm tenant build --force " + l.t.ID + " builds it anew"}
 }
 
 // verify refuses artifacts that changed since the build.
 func (l *launch) verify(context.Context) error {
 	err := build.Verify(l.manifest, l.store.ImagesDir(), build.VerifyQuick)
 	if errors.Is(err, build.ErrChanged) {
-		return &changedError{err.Error(), l.t.ID}
+		return l.changed(err)
 	}
 	return err
 }

@@ -458,26 +458,37 @@ func (s *supervisor) handlePause(req request, conn net.Conn) {
 	reply(conn, r)
 }
 
-// handleCounters asks the VMM. Somebody else may be asking: they are waited for.
+// withVM does act with the VM, which is nobody else's meanwhile. Somebody else
+// may have it: they are waited for, as long as ctx allows.
+func (s *supervisor) withVM(ctx context.Context, act func(vmm.VM) error) error {
+	select {
+	case vm := <-s.current:
+		defer func() { s.current <- vm }()
+		return act(vm)
+	case <-s.done:
+	case <-ctx.Done():
+	}
+	return errors.New("it does not run")
+}
+
+// handleCounters asks the VMM.
 func (s *supervisor) handleCounters(conn net.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
 	r := Reply{Done: true}
-	select {
-	case vm := <-s.current:
+	err := s.withVM(ctx, func(vm vmm.VM) error {
 		counter, ok := vm.(vmm.Counter)
 		if !ok {
-			r.Error = vmm.ErrUnsupported.Error()
-		} else if counted, err := counter.Counters(ctx); err != nil {
-			r.Error = err.Error()
-		} else {
+			return vmm.ErrUnsupported
+		}
+		counted, err := counter.Counters(ctx)
+		if err == nil {
 			r.Counters = &counted
 		}
-		s.current <- vm
-	case <-s.done:
-		r.Error = "it does not run"
-	case <-ctx.Done():
-		r.Error = "it does not run"
+		return err
+	})
+	if err != nil {
+		r.Error = err.Error()
 	}
 	reply(conn, r)
 }
