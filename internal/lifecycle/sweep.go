@@ -17,7 +17,8 @@ import (
 
 // sweep takes away what a run of the tenant may have left outside of its
 // folder, or for that run alone in it: processes, TAP and firewall elements,
-// cgroup, copies of the host's folders, sockets. The caller holds the tenant's lock; where a supervisor lives nothing is touched.
+// cgroup, copies of the host's folders, sockets. The caller holds the tenant's
+// lock; where a supervisor lives nothing is touched.
 func (h *Host) sweep(ctx context.Context, id string) error {
 	alive, err := h.Store.SupervisorAlive(id)
 	if err != nil {

@@ -113,8 +113,9 @@ func (vm *VM) ask(ctx context.Context, in *Inputs, env []string, to any, args ..
 	return nil
 }
 
-// BringFleet copies the local flakes and folders of a file that declares tenants, which
-// names them from dir, and returns the file as it has to be inside.
+// BringFleet copies the local flakes and folders of a file that declares
+// tenants, which names them from dir, and returns the file as it has to be
+// inside.
 func (vm *VM) BringFleet(ctx context.Context, data []byte, dir string) ([]byte, error) {
 	wishes, err := fleet.Parse(data)
 	if err != nil {

@@ -60,27 +60,3 @@ func feed(text string) (*os.File, error) {
 	}()
 	return r, nil
 }
-
-// toFile has write make a file that is there only when it is whole.
-func toFile(path string, write func(*os.File) error) (err error) {
-	f, err := os.OpenFile(path+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("cannot write a file: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if err := write(f); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("cannot write a file: %w", err)
-	}
-	if err := f.Close(); err != nil {
-		return fmt.Errorf("cannot write a file: %w", err)
-	}
-	return os.Rename(f.Name(), path)
-}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/lima"
 	"github.com/auser/mvm/internal/run"
@@ -246,8 +248,8 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 	}
 	c := lima.Command{Args: in.Args, Env: env, Dir: dir, In: stdin, Out: out, Err: a.err}
 	if in.Stdout != "" {
-		return toFile(in.Stdout, func(f *os.File) error {
-			c.Out = f
+		return atomicfile.Replace(in.Stdout, 0o600, func(w io.Writer) error {
+			c.Out = w
 			return a.runInside(ctx, c)
 		})
 	}
