@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,11 +37,7 @@ What is left out has its default. A tenant that fails does not keep the others
 from being done. docs/tenants.schema.json is a schema for editors.`,
 		Example: "  mvm apply -f tenants.yaml --dry-run\n  mvm apply -f tenants.yaml --prune --yes\n  mvm export | mvm apply -f -",
 		Args:    exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, _ []string) error {
 			plans, err := a.planFile(h, from, prune)
 			if err != nil {
 				return fmt.Errorf("cannot apply %s: %w", from, err)
@@ -52,7 +49,7 @@ from being done. docs/tenants.schema.json is a schema for editors.`,
 				if a.json {
 					return a.printJSON([]lifecycle.Plan{})
 				}
-				fmt.Fprintln(a.Out, "everything is as declared")
+				a.result("everything is as declared")
 				return nil
 			}
 			if !a.json {
@@ -62,13 +59,13 @@ from being done. docs/tenants.schema.json is a schema for editors.`,
 				return nil
 			}
 			if gone := destroyed(plans); len(gone) > 0 {
-				if err := a.confirm(cmd.Context(), "Destroy tenants "+strings.Join(gone, ", "), yes); err != nil {
+				if err := a.confirm(ctx, "Destroy tenants "+strings.Join(gone, ", "), yes); err != nil {
 					return err
 				}
 			}
 			var results []lifecycle.Plan
 			failed := 0
-			err = h.ApplyFleet(cmd.Context(), plans, parallel, func(p lifecycle.Plan) {
+			err = h.ApplyFleet(ctx, plans, parallel, func(p lifecycle.Plan) {
 				results = append(results, p)
 				if p.Error != "" {
 					failed++
@@ -86,7 +83,7 @@ from being done. docs/tenants.schema.json is a schema for editors.`,
 				return &partialError{failed, len(plans), err}
 			}
 			return nil
-		},
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVarP(&from, "file", "f", "", "the file; - is standard input")
@@ -154,7 +151,7 @@ func (a *app) printPlans(plans []lifecycle.Plan) {
 		}
 		fmt.Fprintln(a.Out, a.paint(color, fmt.Sprintf("%s %s: %s", sign, p.Tenant, strings.Join(p.Steps, ", "))))
 		for _, d := range p.Diff {
-			fmt.Fprintf(a.Out, "    %s\n", d)
+			a.result("    %s", d)
 		}
 	}
 }
@@ -164,32 +161,8 @@ func (a *app) printApplied(p lifecycle.Plan) {
 		fmt.Fprintf(a.plain(), "tenant %s: failed: %s\n", p.Tenant, p.Error)
 		return
 	}
-	fmt.Fprintf(a.Out, "tenant %s: done\n", p.Tenant)
+	a.result("tenant %s: done", p.Tenant)
 	for _, l := range p.Later {
-		fmt.Fprintf(a.Out, "    %s\n", l)
-	}
-}
-
-func (a *app) exportCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "export [id]…",
-		Short:   "Print the file from which mvm apply makes these tenants, or all",
-		Example: "  mvm export > tenants.yaml\n  mvm export acme web",
-		RunE: func(_ *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
-			wishes, err := h.Fleet(args)
-			if err != nil {
-				return err
-			}
-			data, err := fleet.Encode(wishes)
-			if err != nil {
-				return err
-			}
-			_, err = a.Out.Write(data)
-			return err
-		},
+		a.result("    %s", l)
 	}
 }

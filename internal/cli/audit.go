@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/audit"
+	"github.com/auser/mvm/internal/lifecycle"
 )
 
 func (a *app) auditCommand() *cobra.Command {
@@ -16,11 +18,7 @@ func (a *app) auditCommand() *cobra.Command {
   mvm audit acme     # a tenant, also one that is gone`,
 		Short: "Print the record of what was done to a tenant, or to the host",
 		Args:  cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onHost(func(_ context.Context, h *lifecycle.Host, args []string) error {
 			entries, err := h.Audit(optional(args))
 			if err != nil {
 				return err
@@ -44,7 +42,7 @@ func (a *app) auditCommand() *cobra.Command {
 				t.row(e.Time.Format(time.RFC3339), who, e.Act, e.Result, e.Error)
 			}
 			return a.printTable(t)
-		},
+		}),
 	}
 	a.jsonFlag(cmd, []audit.Entry{})
 	cmd.AddCommand(a.auditVerify())
@@ -63,11 +61,7 @@ func (a *app) auditVerify() *cobra.Command {
 		Example: `  mvm audit verify acme`,
 		Short:   "Check that no record was changed or cut; prints the last hash, to be kept elsewhere",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onHost(func(_ context.Context, h *lifecycle.Host, args []string) error {
 			n, head, err := h.VerifyAudit(optional(args))
 			if err != nil {
 				return fmt.Errorf("the audit record does not hold: %w", err)
@@ -76,20 +70,13 @@ func (a *app) auditVerify() *cobra.Command {
 				return a.printJSON(verified{n, head})
 			}
 			if n == 0 {
-				fmt.Fprintln(a.Out, "nothing is on record yet")
+				a.result("nothing is on record yet")
 				return nil
 			}
-			fmt.Fprintf(a.Out, "%d records hold, the last is %s\n", n, head)
+			a.result("%d records hold, the last is %s", n, head)
 			return nil
-		},
+		}),
 	}
 	a.jsonFlag(cmd, verified{})
 	return cmd
-}
-
-func optional(args []string) string {
-	if len(args) == 0 {
-		return ""
-	}
-	return args[0]
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -20,22 +21,25 @@ func (a *app) builderCommand() *cobra.Command {
 	return cmd
 }
 
-// withEngine opens the host and finds the container engine.
-func (a *app) withEngine(cmd *cobra.Command, preferred string) (*lifecycle.Host, build.Engine, error) {
-	h, err := a.host()
-	if err != nil {
-		return nil, build.Engine{}, err
-	}
-	engine, err := h.Engine(cmd.Context(), preferred)
-	return h, engine, err
+// onEngine is the body of a verb that works with the container engine of that
+// name, or with the one that builds use.
+func (a *app) onEngine(name *string, do func(ctx context.Context, h *lifecycle.Host, engine build.Engine, args []string) error) func(*cobra.Command, []string) error {
+	return a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {
+		engine, err := h.Engine(ctx, *name)
+		if err != nil {
+			return err
+		}
+		return do(ctx, h, engine, args)
+	})
 }
 
+// engineFlag adds --engine.
 func engineFlag(cmd *cobra.Command, engine *string) {
-	cmd.Flags().StringVar(engine, "engine", "", "docker, nerdctl or podman (default: build.engine, else the first that answers)")
+	cmd.Flags().StringVar(engine, "engine", "", "container engine: docker, nerdctl or podman (default: build.engine, else the first that answers)")
 }
 
 func (a *app) printImage(verb string, image build.Image) {
-	fmt.Fprintf(a.Out, "%s builder image %s\n", verb, image.Ref)
+	a.result("%s builder image %s", verb, image.Ref)
 }
 
 func (a *app) builderShow() *cobra.Command {
@@ -45,16 +49,12 @@ func (a *app) builderShow() *cobra.Command {
 		Example: `  mvm builder show`,
 		Short:   "Print which image builds use and whether the engine has it",
 		Args:    exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, engine, err := a.withEngine(cmd, engineName)
-			if err != nil {
-				return err
-			}
+		RunE: a.onEngine(&engineName, func(ctx context.Context, h *lifecycle.Host, engine build.Engine, _ []string) error {
 			ref, err := h.BuilderImage()
 			if err != nil {
 				return err
 			}
-			image, err := build.ShowImage(cmd.Context(), engine, ref)
+			image, err := build.ShowImage(ctx, engine, ref)
 			if err != nil {
 				return err
 			}
@@ -67,7 +67,7 @@ func (a *app) builderShow() *cobra.Command {
 			}
 			fmt.Fprintf(a.Out, "%s %s\n%s %s\n", engine.Name, engine.Version, image.Ref, there)
 			return nil
-		},
+		}),
 	}
 	a.jsonFlag(cmd, build.Image{})
 	engineFlag(cmd, &engineName)
@@ -81,22 +81,14 @@ func (a *app) builderPull() *cobra.Command {
 		Example: `  mvm builder pull`,
 		Short:   "Fetch an image that is pinned by digest, by default the public Nix image, and use it",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, engine, err := a.withEngine(cmd, engineName)
-			if err != nil {
-				return err
-			}
-			ref := ""
-			if len(args) == 1 {
-				ref = args[0]
-			}
-			image, err := h.PullBuilderImage(cmd.Context(), engine, ref)
+		RunE: a.onEngine(&engineName, func(ctx context.Context, h *lifecycle.Host, engine build.Engine, args []string) error {
+			image, err := h.PullBuilderImage(ctx, engine, optional(args))
 			if err != nil {
 				return err
 			}
 			a.printImage("pulled", image)
 			return nil
-		},
+		}),
 	}
 	engineFlag(cmd, &engineName)
 	return cmd
@@ -109,18 +101,14 @@ func (a *app) builderSet() *cobra.Command {
 		Example: `  mvm builder set localhost/mvm-builder:local`,
 		Short:   "Use an image that the engine has",
 		Args:    exactArgs(1, "one image"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, engine, err := a.withEngine(cmd, engineName)
-			if err != nil {
-				return err
-			}
-			image, err := h.SetBuilderImage(cmd.Context(), engine, args[0])
+		RunE: a.onEngine(&engineName, func(ctx context.Context, h *lifecycle.Host, engine build.Engine, args []string) error {
+			image, err := h.SetBuilderImage(ctx, engine, args[0])
 			if err != nil {
 				return err
 			}
 			a.printImage("builds use", image)
 			return nil
-		},
+		}),
 	}
 	engineFlag(cmd, &engineName)
 	return cmd
@@ -147,7 +135,7 @@ engine and no network. So the two can run in different places.`,
 			if made {
 				verb = "made"
 			}
-			fmt.Fprintf(a.Out, "%s %s\n", verb, path)
+			a.result("%s %s", verb, path)
 			return nil
 		},
 	}
@@ -165,25 +153,21 @@ func (a *app) builderBuildLocal() *cobra.Command {
   mvm builder build-local --from ./builder`,
 		Short: "Make a builder image from Debian packages and use it, where no registry can be reached",
 		Args:  exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, engine, err := a.withEngine(cmd, engineName)
-			if err != nil {
-				return err
-			}
+		RunE: a.onEngine(&engineName, func(ctx context.Context, h *lifecycle.Host, engine build.Engine, _ []string) error {
 			if from == "" {
 				from = h.Store.BuilderDir()
 			}
-			archive, _, err := lifecycle.EnsureBuilderArchive(cmd.Context(), from, false)
+			archive, _, err := lifecycle.EnsureBuilderArchive(ctx, from, false)
 			if err != nil {
 				return err
 			}
-			image, err := h.BuildLocalImage(cmd.Context(), engine, archive)
+			image, err := h.BuildLocalImage(ctx, engine, archive)
 			if err != nil {
 				return err
 			}
 			a.printImage("builds use", image)
 			return nil
-		},
+		}),
 	}
 	engineFlag(cmd, &engineName)
 	cmd.Flags().StringVar(&from, "from", "", "folder that mvm builder fetch has filled (default: builder/ in the state directory)")

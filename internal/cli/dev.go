@@ -9,17 +9,19 @@ import (
 	"golang.org/x/term"
 
 	"github.com/auser/mvm/internal/devvm"
-	"github.com/auser/mvm/internal/ssh"
+	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/supervisor"
 )
 
-// devVM opens the dev microVM.
-func (a *app) devVM() (*devvm.VM, error) {
-	h, err := a.host()
-	if err != nil {
-		return nil, err
-	}
-	return devvm.Open(h, a.note)
+// onDev is the body of a verb that works on the dev microVM.
+func (a *app) onDev(do func(ctx context.Context, vm *devvm.VM, args []string) error) func(*cobra.Command, []string) error {
+	return a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {
+		vm, err := devvm.Open(h, a.note)
+		if err != nil {
+			return err
+		}
+		return do(ctx, vm, args)
+	})
 }
 
 // devFlags are what dev and start say about the microVM.
@@ -132,13 +134,9 @@ func (a *app) devSSH() *cobra.Command {
 		Short:   "Open a shell in the dev microVM, or run a command and hand on its exit code",
 		Example: "  mvm ssh\n  mvm ssh -- uname -a",
 		Args:    onlyAfterDash,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			vm, err := a.devVM()
-			if err != nil {
-				return err
-			}
-			return a.devShell(cmd.Context(), vm, args)
-		},
+		RunE: a.onDev(func(ctx context.Context, vm *devvm.VM, args []string) error {
+			return a.devShell(ctx, vm, args)
+		}),
 	}
 }
 
@@ -156,12 +154,8 @@ func (a *app) devShell(ctx context.Context, vm *devvm.VM, argv []string) error {
 		return fmt.Errorf("cannot reach the dev microVM: %w", err)
 	}
 	tty := len(argv) == 0 && term.IsTerminal(int(a.In.Fd()))
-	code, err := ssh.Run(ctx, target, ssh.Options{TTY: tty}, argv, ssh.Stdio{In: a.In, Out: a.Out, Err: a.Err})
-	if err != nil {
+	if err := a.inGuest(ctx, target, argv, tty); err != nil {
 		return fmt.Errorf("cannot reach the dev microVM: %w", err)
-	}
-	if code != 0 {
-		return &remoteExit{code}
 	}
 	return nil
 }
@@ -172,22 +166,18 @@ func (a *app) devStop() *cobra.Command {
 		Short:   "Stop the dev microVM",
 		Example: "  mvm stop",
 		Args:    exactArgs(0, "no arguments; mvm tenant stop stops a tenant"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			vm, err := a.devVM()
-			if err != nil {
-				return err
-			}
-			already, err := vm.Stop(cmd.Context())
+		RunE: a.onDev(func(ctx context.Context, vm *devvm.VM, _ []string) error {
+			already, err := vm.Stop(ctx)
 			if err != nil {
 				return fmt.Errorf("cannot stop the dev microVM: %w", err)
 			}
 			if already {
-				fmt.Fprintln(a.Out, "the dev microVM does not run")
+				a.result("the dev microVM does not run")
 			} else {
-				fmt.Fprintln(a.Out, "the dev microVM is stopped")
+				a.result("the dev microVM is stopped")
 			}
 			return nil
-		},
+		}),
 	}
 }
 
@@ -198,25 +188,21 @@ func (a *app) devDestroy() *cobra.Command {
 		Short:   "Remove the dev microVM with its data",
 		Example: "  mvm destroy --yes",
 		Args:    exactArgs(0, "no arguments; mvm tenant destroy destroys a tenant"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			vm, err := a.devVM()
-			if err != nil {
+		RunE: a.onDev(func(ctx context.Context, vm *devvm.VM, _ []string) error {
+			if err := a.confirm(ctx, "Destroy the dev microVM with its data", yes); err != nil {
 				return err
 			}
-			if err := a.confirm(cmd.Context(), "Destroy the dev microVM with its data", yes); err != nil {
-				return err
-			}
-			already, err := vm.Destroy(cmd.Context())
+			already, err := vm.Destroy(ctx)
 			if err != nil {
 				return fmt.Errorf("cannot destroy the dev microVM: %w", err)
 			}
 			if already {
-				fmt.Fprintln(a.Out, "there is no dev microVM")
+				a.result("there is no dev microVM")
 			} else {
-				fmt.Fprintln(a.Out, "the dev microVM is destroyed")
+				a.result("the dev microVM is destroyed")
 			}
 			return nil
-		},
+		}),
 	}
 	yesFlag(cmd, &yes)
 	return cmd

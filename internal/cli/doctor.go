@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 
 	"github.com/charmbracelet/x/ansi"
@@ -23,28 +25,16 @@ what disturbs nobody else: it closes the state directory to others, switches
 same-page merging off, and does what mvm reconcile does.`,
 		Example: "  mvm doctor\n  mvm doctor --fix\n  mvm doctor --json | jq '.[] | select(.level == \"failure\")'",
 		Args:    exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.host()
-			if err != nil {
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, _ []string) error {
+			results := doctor.Run(ctx, doctor.Checks(h), fix)
+			if err := cmp.Or(output(a, results, a.printFindings), ctx.Err()); err != nil {
 				return err
-			}
-			results := doctor.Run(cmd.Context(), doctor.Checks(h), fix)
-			if a.json {
-				err = a.printJSON(results)
-			} else {
-				err = a.printFindings(results)
-			}
-			if err != nil {
-				return err
-			}
-			if ctxErr := cmd.Context().Err(); ctxErr != nil {
-				return ctxErr
 			}
 			if doctor.Worst(results) == doctor.Failure {
 				return &lifecycle.Error{Kind: lifecycle.ErrHost, Msg: "this host lacks what mvm needs", Hint: "see the failures above"}
 			}
 			return nil
-		},
+		}),
 	}
 	a.jsonFlag(cmd, []doctor.Result{})
 	cmd.Flags().BoolVar(&fix, "fix", false, "mend what can be mended safely")

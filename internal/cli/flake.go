@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -36,36 +37,27 @@ whose inputs can't be reached, or to see what another nixpkgs makes of it.`,
   mvm flake check ./nix --offline --override-input nixpkgs=/src/nixpkgs
   mvm flake check github:example/guests --json`,
 		Args: exactArgs(1, "one flake"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			dir, err := os.Getwd()
 			if err != nil {
 				return err
 			}
 			progress, stop := a.followBuild("checking " + args[0])
 			opts.Progress = progress
-			report, err := h.CheckFlake(cmd.Context(), args[0], dir, inputs, opts)
+			report, err := h.CheckFlake(ctx, args[0], dir, inputs, opts)
 			stop()
 			if err != nil {
 				return err
 			}
-			if a.json {
-				err = a.printJSON(report)
-			} else {
-				err = a.printFlake(report)
+			if err := output(a, report, a.printFlake); err != nil || report.OK() {
+				return err
 			}
-			if err == nil && !report.OK() {
-				err = &tenant.InputError{Msg: fmt.Sprintf("flake %s does not keep the contract", args[0]), Hint: "see docs/flake-contract.md"}
-			}
-			return err
-		},
+			return &tenant.InputError{Msg: fmt.Sprintf("flake %s does not keep the contract", args[0]), Hint: "see docs/flake-contract.md"}
+		}),
 	}
 	cmd.Flags().BoolVar(&opts.Offline, "offline", false, "evaluate without network")
 	cmd.Flags().StringArrayVar(&inputs, "override-input", nil, "take an input of the flake from a folder: `input=folder` (may be given several times)")
-	cmd.Flags().StringVar(&opts.Engine, "engine", "", "container engine: docker, nerdctl or podman (default: build.engine, else the first that answers)")
+	engineFlag(cmd, &opts.Engine)
 	a.jsonFlag(cmd, flakecheck.Report{})
 	return cmd
 }
@@ -88,7 +80,7 @@ func (a *app) printFlake(r flakecheck.Report) error {
 		t.row(name, g.System, initrd, state)
 	}
 	if len(r.Guests) == 0 {
-		fmt.Fprintln(a.Out, "no guests")
+		a.result("no guests")
 	} else if err := a.printTable(t); err != nil {
 		return err
 	}

@@ -1,13 +1,13 @@
 package cli
 
 import (
-	"fmt"
-	"os"
+	"context"
 
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/devvm"
+	"github.com/auser/mvm/internal/lifecycle"
 )
 
 func (a *app) gcCommand() *cobra.Command {
@@ -20,12 +20,8 @@ uses. What the dev microVM has of its own is looked through, too, and named dev/
 		Example: `  mvm gc --dry-run
   mvm gc`,
 		Args: exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
-			items, err := devvm.GC(cmd.Context(), h, dryRun)
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, _ []string) error {
+			items, err := devvm.GC(ctx, h, dryRun)
 			if a.json {
 				if printErr := a.printJSON(orEmpty(items)); printErr != nil {
 					return printErr
@@ -41,7 +37,7 @@ uses. What the dev microVM has of its own is looked through, too, and named dev/
 				if i.Bytes >= 0 {
 					size, total = ", "+byteSize(i.Bytes), total+i.Bytes
 				}
-				fmt.Fprintf(a.Out, "%s %s %s%s\n", verb, i.Kind, i.Name, size)
+				a.result("%s %s %s%s", verb, i.Kind, i.Name, size)
 			}
 			switch {
 			case err != nil:
@@ -53,63 +49,9 @@ uses. What the dev microVM has of its own is looked through, too, and named dev/
 				a.note("%s are free again", byteSize(total))
 			}
 			return err
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would go, remove nothing")
 	a.jsonFlag(cmd, []build.GCItem{})
-	return cmd
-}
-
-// synced is a snapshot as mvm sync --json prints it.
-type synced struct {
-	Hash     string   `json:"hash"`
-	NARHash  string   `json:"nar_hash"`  // as Nix would say it
-	Path     string   `json:"path"`      // where the snapshot is
-	FlakeDir string   `json:"flake_dir"` // the flake's folder within it
-	URL      string   `json:"url"`       // how builds name it
-	Revision string   `json:"revision"`  // git's, where there is one
-	Dirty    bool     `json:"dirty"`     // it differs from the revision
-	Bytes    int64    `json:"bytes"`
-	Warnings []string `json:"warnings"` // what may not be as meant
-}
-
-func (a *app) syncCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "sync [flake]",
-		Short: "Snapshot a local flake as builds will see it, and print its hash",
-		Long: `Snapshot a local flake as builds will see it, and print its hash.
-
-A snapshot holds what git tracks plus what it does not ignore, and never
-changes. A build makes it by itself; sync tells beforehand what it will hold.`,
-		Example: "  mvm sync\n  mvm sync ./nix/debian",
-		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
-			ref := optional(args)
-			if ref == "" {
-				ref = "."
-			}
-			dir, err := os.Getwd()
-			if err != nil {
-				return err
-			}
-			s, err := h.Sync(cmd.Context(), ref, dir)
-			if err != nil {
-				return fmt.Errorf("cannot snapshot %s: %w", ref, err)
-			}
-			if a.json {
-				return a.printJSON(synced{s.Hash, s.NARHash, s.Path, s.FlakeDir, s.URL, s.Revision, s.Dirty, s.Bytes, orEmpty(s.Warnings)})
-			}
-			for _, w := range s.Warnings {
-				a.note("warning: %s", w)
-			}
-			fmt.Fprintf(a.Out, "%s  %s, %s\n", s.NARHash, byteSize(s.Bytes), s.Path)
-			return nil
-		},
-	}
-	a.jsonFlag(cmd, synced{})
 	return cmd
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,20 +30,13 @@ func (a *app) netShow() *cobra.Command {
 		Short:   "Print bridges, TAPs, the firewall and what it has dropped",
 		Example: "  mvm net show\n  mvm net show --json | jq .drops",
 		Args:    exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.host()
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, _ []string) error {
+			s, err := h.Network(ctx)
 			if err != nil {
 				return err
 			}
-			s, err := h.Network(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(s)
-			}
-			return a.printNetwork(s)
-		},
+			return output(a, s, a.printNetwork)
+		}),
 	}
 	a.jsonFlag(cmd, network.Status{})
 	return cmd
@@ -53,9 +47,9 @@ func (a *app) printNetwork(s network.Status) error {
 	if s.Forwarding {
 		forwarding = "on"
 	}
-	fmt.Fprintf(a.Out, "gateway %s, firewall %s, IPv4 forwarding %s\n", s.Gateway, dash(s.Firewall), forwarding)
+	a.result("gateway %s, firewall %s, IPv4 forwarding %s", s.Gateway, dash(s.Firewall), forwarding)
 	for _, r := range s.Resolvers {
-		fmt.Fprintf(a.Out, "DNS %s\n", r)
+		a.result("DNS %s", r)
 	}
 	if len(s.Bridges)+len(s.TAPs) == 0 {
 		a.note("no links: they are made with the first tenant that runs")
@@ -91,12 +85,8 @@ func (a *app) netCheck() *cobra.Command {
 		Short:   "Compare links and rules with what the running tenants should have; changes nothing",
 		Example: "  mvm net check || mvm reconcile",
 		Args:    exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
-			acts, err := h.CheckNetwork(cmd.Context())
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, _ []string) error {
+			acts, err := h.CheckNetwork(ctx)
 			if err != nil {
 				return err
 			}
@@ -114,7 +104,7 @@ func (a *app) netCheck() *cobra.Command {
 			}
 			a.note("the network is as it should be")
 			return nil
-		},
+		}),
 	}
 	a.jsonFlag(cmd, []lifecycle.Act{})
 	return cmd

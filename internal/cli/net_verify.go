@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -21,21 +22,12 @@ that a hostile guest would send; the host is watched for where they come out.
 The tenant is not disturbed and need not run.`,
 		Example: "  mvm net verify acme\n  mvm net verify acme --json | jq '.[] | select(.blocked | not)'",
 		Args:    exactArgs(1, "a tenant"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			results, err := h.VerifyNetwork(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			results, err := h.VerifyNetwork(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if a.json {
-				err = a.printJSON(orEmpty(results))
-			} else {
-				err = a.printProof(results)
-			}
-			if err != nil {
+			if err := output(a, orEmpty(results), a.printProof); err != nil {
 				return err
 			}
 			open := 0
@@ -49,7 +41,7 @@ The tenant is not disturbed and need not run.`,
 			}
 			a.note("nothing got through")
 			return nil
-		},
+		}),
 	}
 	a.jsonFlag(cmd, []network.ProbeResult{})
 	return cmd

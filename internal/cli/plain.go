@@ -105,3 +105,11 @@ func (p *plainWriter) visible(r rune) rune {
 // harmless sequences move the cursor, erase and colour. What makes a
 // terminal answer, changes its modes, title or clipboard, or prints is none.
 var harmless = regexp.MustCompile("^(\x1b\\[[0-9;:]{0,64}[@ABCDEFGHJKLMPSTX`adefgmsu]|\x1b[78DEM])$")
+
+// plain is the output, on a terminal without what could command it.
+func (a *app) plain() io.Writer {
+	if a.width() == 0 {
+		return a.Out
+	}
+	return &plainWriter{w: a.Out}
+}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -22,12 +23,8 @@ Starts what should run, sweeps TAPs, cgroups, sockets, containers and files
 that belong to nobody, restores the network, and reports every act. Tenants on
 which another command is at work are left to it.`,
 		Args: exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
-			acts, err := devvm.Reconcile(cmd.Context(), h, dryRun)
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, _ []string) error {
+			acts, err := devvm.Reconcile(ctx, h, dryRun)
 			if a.json {
 				if printErr := a.printJSON(orEmpty(acts)); printErr != nil {
 					return printErr
@@ -38,10 +35,10 @@ which another command is at work are left to it.`,
 				fmt.Fprintln(a.plain(), act)
 			}
 			if len(acts) == 0 && err == nil {
-				fmt.Fprintln(a.Out, "everything is as it should be")
+				a.result("everything is as it should be")
 			}
 			return err
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, do nothing")
 	a.jsonFlag(cmd, []lifecycle.Act{})

@@ -25,11 +25,6 @@ const (
 	exitInterrupted = 130
 )
 
-// usageError is a command line that makes no sense.
-type usageError struct{ msg, hint string }
-
-func (e *usageError) Error() string { return e.msg }
-
 // remoteExit hands on the exit code of a command in the guest.
 type remoteExit struct{ code int }
 

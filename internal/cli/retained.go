@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -24,11 +25,7 @@ func (a *app) retainedList() *cobra.Command {
 		Short:   "List the data volumes of tenants that are gone",
 		Example: "  mvm retained list",
 		Args:    exactArgs(0, "no arguments"),
-		RunE: func(*cobra.Command, []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onHost(func(_ context.Context, h *lifecycle.Host, _ []string) error {
 			list, err := h.RetainedVolumes()
 			if err != nil {
 				return err
@@ -45,7 +42,7 @@ func (a *app) retainedList() *cobra.Command {
 				t.row(k.Name, byteSize(k.Allocated))
 			}
 			return a.printTable(t)
-		},
+		}),
 	}
 	a.jsonFlag(cmd, []lifecycle.Kept{})
 	return cmd
@@ -58,31 +55,23 @@ func (a *app) retainedRm() *cobra.Command {
 		Short:   "Remove a retained data volume for good",
 		Example: "  mvm retained rm acme-20260801T101500.000Z",
 		Args:    exactArgs(1, "the name of a retained volume"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			there, err := h.RetainedRemains(args[0])
 			if err != nil {
 				return fmt.Errorf("cannot remove a retained volume: %w", err)
 			}
 			if there {
-				if err := a.confirm(cmd.Context(), fmt.Sprintf("Remove the retained volume %s for good", args[0]), yes); err != nil {
+				if err := a.confirm(ctx, fmt.Sprintf("Remove the retained volume %s for good", args[0]), yes); err != nil {
 					return err
 				}
 			}
-			already, err := h.RemoveRetained(cmd.Context(), args[0])
+			already, err := h.RemoveRetained(ctx, args[0])
 			if err != nil {
 				return fmt.Errorf("cannot remove a retained volume: %w", err)
 			}
-			suffix := ""
-			if already {
-				suffix = " already"
-			}
-			fmt.Fprintf(a.Out, "%s is gone%s\n", args[0], suffix)
+			a.result("%s is gone%s", args[0], alreadySo(already))
 			return nil
-		},
+		}),
 	}
 	yesFlag(cmd, &yes)
 	return cmd

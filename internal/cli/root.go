@@ -2,21 +2,19 @@
 // one file per verb.
 //
 // It holds no domain logic: a verb turns flags into options, makes one call
-// and prints what comes back.
+// and prints what comes back. tenant_run.go is mvm tenant run; what has no
+// group's prefix is a verb of mvm itself, or shared by verbs: host.go opens what
+// they work on, usage.go refuses a command line, report.go knows the exit codes.
 package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"reflect"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
 	"github.com/auser/mvm/internal/store"
 )
@@ -126,30 +124,6 @@ ssh and exec hand on the code of the remote command.`,
 	return root
 }
 
-// exactArgs is cobra.ExactArgs with an error in our words.
-func exactArgs(n int, usage string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == n {
-			return nil
-		}
-		return &usageError{
-			msg:  fmt.Sprintf("%s takes %s, got %d", cmd.CommandPath(), usage, len(args)),
-			hint: fmt.Sprintf("see %s --help", cmd.CommandPath()),
-		}
-	}
-}
-
-// requireFlag makes a command fail without the flag, as wrong usage.
-func requireFlag(cmd *cobra.Command, name, example string) {
-	check := cmd.Args
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if !cmd.Flags().Changed(name) {
-			return &usageError{msg: fmt.Sprintf("%s needs --%s", cmd.CommandPath(), name), hint: example}
-		}
-		return check(cmd, args)
-	}
-}
-
 // group is a command that only holds others. Without a verb it prints its
 // help; with one that does not exist it says so, with near misses.
 func group(cmd *cobra.Command) *cobra.Command {
@@ -167,82 +141,35 @@ func group(cmd *cobra.Command) *cobra.Command {
 // GroupAnnotation marks commands that do nothing without a verb.
 const GroupAnnotation = "group"
 
-// flagError words what the flags' parser says, and names the flag that was
-// probably meant.
-func flagError(cmd *cobra.Command, err error) error {
-	var (
-		unknown *pflag.NotExistError
-		value   *pflag.InvalidValueError
-		missing *pflag.ValueRequiredError
-	)
-	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
-	switch {
-	case errors.As(err, &unknown):
-		name := unknown.GetSpecifiedName()
-		if short := unknown.GetSpecifiedShortnames(); short != "" {
-			return &usageError{msg: fmt.Sprintf("%s has no flag -%s", cmd.CommandPath(), name), hint: hint}
-		}
-		var names []string
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-		if near := nearest(name, names); near != "" {
-			hint = fmt.Sprintf("did you mean --%s?", near)
-		}
-		return &usageError{msg: fmt.Sprintf("%s has no flag --%s", cmd.CommandPath(), name), hint: hint}
-	case errors.As(err, &value):
-		flag := value.GetFlag()
-		return &usageError{msg: fmt.Sprintf("--%s takes %s, not %q", flag.Name, kindOf(flag), value.GetValue()), hint: hint}
-	case errors.As(err, &missing):
-		return &usageError{msg: fmt.Sprintf("--%s needs a value", missing.GetFlag().Name), hint: hint}
+// commands lists the verbs as they appear in the help.
+func (a *app) commands() []*cobra.Command {
+	return []*cobra.Command{
+		a.bootstrapCommand(),
+		a.setupCommand(),
+		a.devCommand(),
+		a.startCommand(),
+		a.devStop(),
+		a.devSSH(),
+		a.statusCommand(),
+		a.devDestroy(),
+		a.tenantCommand(),
+		a.builderCommand(),
+		a.flakeCommand(),
+		a.applyCommand(),
+		a.exportCommand(),
+		a.netCommand(),
+		a.retainedCommand(),
+		a.gcCommand(),
+		a.topCommand(),
+		a.metricsCommand(),
+		a.syncCommand(),
+		a.doctorCommand(),
+		a.reconcileCommand(),
+		a.auditCommand(),
+		a.superviseCommand(),
+		a.completionCommand(),
+		a.helpCommand(),
+		a.upgradeCommand(),
+		a.versionCommand(),
 	}
-	return &usageError{msg: err.Error(), hint: hint}
-}
-
-// kindOf says what a flag's value has to be.
-func kindOf(f *pflag.Flag) string {
-	switch f.Value.Type() {
-	case "int":
-		return "a number"
-	case "duration":
-		return "a length of time, such as 90s or 5m"
-	case "bool":
-		return "true or false"
-	}
-	return "another kind of value"
-}
-
-func unknownCommand(cmd *cobra.Command, word string) error {
-	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
-	var names []string
-	for _, c := range cmd.Commands() {
-		if c.IsAvailableCommand() {
-			names = append(names, c.Name())
-		}
-	}
-	if near := nearest(word, names); near != "" {
-		hint = fmt.Sprintf("did you mean %s %s?", cmd.CommandPath(), near)
-	} else if cmd.Name() == "mvm" && isTenantVerb(cmd, word) {
-		hint = fmt.Sprintf("did you mean mvm tenant %s?", word)
-	}
-	return &usageError{msg: fmt.Sprintf("%s has no command %q", cmd.CommandPath(), word), hint: hint}
-}
-
-// note prints what a person may want to know but no script needs.
-func (a *app) note(format string, args ...any) {
-	if !a.quiet {
-		a.say(format, args...)
-	}
-}
-
-// say prints a line on standard error. It may hold words of a guest's or a
-// flake's, so a terminal gets it without what could command it.
-func (a *app) say(format string, args ...any) {
-	line := fmt.Sprintf(format, args...) + "\n"
-	if f, ok := a.Err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		line = plainText(line)
-	}
-	if live := a.live.Load(); live != nil {
-		live.above(line)
-		return
-	}
-	io.WriteString(a.Err, line)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -36,25 +37,36 @@ a reboot and stops their guests when the host shuts down.`,
 			if cmd.Flags().Changed("no-jail") {
 				opts.NoJail = &noJail
 			}
-			done, err := h.Setup(cmd.Context(), opts)
-			if err != nil {
-				return fmt.Errorf("cannot set up this host: %w", err)
-			}
-			fmt.Fprintf(a.Out, "tier %s (%s): %s\n", done.Tier, done.VMM, done.Reason)
-			if done.Unit != "" {
-				a.note("systemd runs %s at every boot", done.Unit)
-			}
-			if done.Already && done.Unit == "" {
+			done, err := a.setUp(cmd.Context(), h, opts, a.result)
+			if err == nil && done.Already && done.Unit == "" {
 				a.note("nothing to do: it was decided so before")
 			}
-			return nil
+			return err
 		},
 	}
-	cmd.Flags().StringVar(&opts.Tier, "tier", "", "kvm or software (default: kvm, which must be possible)")
+	tierFlag(cmd, &opts.Tier)
 	f := cmd.Flags()
 	f.StringVar(&opts.Firecracker, "firecracker", "", "install Firecracker and its jailer first: a version that mvm has checksums of, a release's archive, or a folder")
 	f.StringVar(&opts.SHA256, "firecracker-sha256", "", "accept an archive that mvm has no checksum of, if this is its checksum")
 	f.BoolVar(&opts.Unverified, "firecracker-unverified", false, "accept the programs of a folder, which nothing vouches for")
 	f.BoolVar(&noJail, "no-jail", false, "run Firecracker without its jailer; kept as vmm.no_jailer")
 	return cmd
+}
+
+// tierFlag adds --tier.
+func tierFlag(cmd *cobra.Command, tier *string) {
+	cmd.Flags().StringVar(tier, "tier", "", "kvm or software (default: kvm, which must be possible)")
+}
+
+// setUp sets the host up and tells how.
+func (a *app) setUp(ctx context.Context, h *lifecycle.Host, opts lifecycle.SetupOptions, tell func(format string, args ...any)) (lifecycle.SetupDone, error) {
+	done, err := h.Setup(ctx, opts)
+	if err != nil {
+		return done, fmt.Errorf("cannot set up this host: %w", err)
+	}
+	tell("tier %s (%s): %s", done.Tier, done.VMM, done.Reason)
+	if done.Unit != "" {
+		a.note("systemd runs %s at every boot", done.Unit)
+	}
+	return done, nil
 }

@@ -3,12 +3,10 @@ package cli
 import (
 	"bytes"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/charmbracelet/x/ansi"
-	"golang.org/x/term"
 )
 
 // table prints columns that fit the terminal. Where they do not, those that can
@@ -138,38 +136,3 @@ func isPlain(text string) bool {
 
 // printTable prints t as wide as the terminal is.
 func (a *app) printTable(t *table) error { return t.print(a.Out, a.width()) }
-
-// width is that of the terminal, 0 where the output is none.
-func (a *app) width() int {
-	f, ok := a.Out.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return 0
-	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
-	return width
-}
-
-// The colours of the first 16 that every terminal has, by the user's theme.
-var (
-	red    = ansi.NewStyle(ansi.AttrRedForegroundColor)
-	green  = ansi.NewStyle(ansi.AttrGreenForegroundColor)
-	yellow = ansi.NewStyle(ansi.AttrYellowForegroundColor)
-	dim    = ansi.NewStyle(ansi.AttrFaint)
-)
-
-// paint styles text where the output is a terminal and nobody objects. It is
-// not lipgloss that does it: merely linked, that looks at the terminal when any
-// command starts, and asks tmux.
-func (a *app) paint(style ansi.Style, text string) string {
-	if !a.colored() {
-		return text
-	}
-	return style.Styled(text)
-}
-
-func (a *app) colored() bool {
-	return !a.noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && a.width() > 0
-}

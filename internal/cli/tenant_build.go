@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -29,15 +28,15 @@ func (a *app) tenantBuild() *cobra.Command {
 				a.note("warning: %s", w)
 			}
 			if result.UpToDate {
-				fmt.Fprintf(a.Out, "tenant %s is up to date: image %.12s\n", args[0], manifest.Image)
+				a.result("tenant %s is up to date: image %.12s", args[0], manifest.Image)
 				return nil
 			}
-			fmt.Fprintf(a.Out, "tenant %s built in %s: image %.12s\n", args[0], seconds(result.Elapsed), manifest.Image)
+			a.result("tenant %s built in %s: image %.12s", args[0], seconds(result.Elapsed), manifest.Image)
 			return nil
 		}),
 	}
 	f := cmd.Flags()
-	f.StringVar(&opts.Engine, "engine", "", "container engine: docker, nerdctl or podman (default: build.engine, else the first that answers)")
+	engineFlag(cmd, &opts.Engine)
 	f.BoolVar(&opts.Offline, "offline", false, "build without network")
 	f.BoolVar(&opts.Force, "force", false, "build even if nothing changed")
 	f.BoolVar(&opts.Check, "check", false, "build twice and compare bit for bit")

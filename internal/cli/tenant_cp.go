@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/archive"
+	"github.com/auser/mvm/internal/lifecycle"
 )
 
 func (a *app) tenantCp() *cobra.Command {
@@ -20,25 +22,22 @@ are not copied, and what comes from a guest belongs to whoever calls.`,
 		Example: `  mvm tenant cp ./site acme:/data/
   mvm tenant cp acme:/data/report.pdf .`,
 		Args: exactArgs(2, "what to copy and where to"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			fromID, fromPath, out := archive.GuestPath(args[0])
 			toID, toPath, in := archive.GuestPath(args[1])
+			var err error
 			switch {
 			case in == out:
 				return &usageError{msg: "one side has to be a tenant's, <id>:<path>, and the other a path of this host", hint: "write ./name for a name with a colon"}
 			case in:
-				err = h.CopyIn(cmd.Context(), args[0], toID, toPath)
+				err = h.CopyIn(ctx, args[0], toID, toPath)
 			default:
-				err = h.CopyOut(cmd.Context(), fromID, fromPath, args[1])
+				err = h.CopyOut(ctx, fromID, fromPath, args[1])
 			}
 			if err != nil {
 				return fmt.Errorf("cannot copy %s to %s: %w", args[0], args[1], err)
 			}
 			return nil
-		},
+		}),
 	}
 }

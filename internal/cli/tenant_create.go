@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -41,10 +40,10 @@ func (a *app) tenantCreate() *cobra.Command {
 				return err
 			}
 			if done.Already {
-				fmt.Fprintf(a.Out, "tenant %s exists already, with these values\n", args[0])
+				a.result("tenant %s exists already, with these values", args[0])
 				return nil
 			}
-			fmt.Fprintf(a.Out, "tenant %s created: %s, %s\n", args[0], done.State.Net.IP, done.State.Net.TAP)
+			a.result("tenant %s created: %s, %s", args[0], done.State.Net.IP, done.State.Net.TAP)
 			if near := nearest(spec.Profile, ownProfiles); near != "" && !slices.Contains(ownProfiles, spec.Profile) {
 				a.note("its build will look for a profile %s; if %s was meant: mvm tenant set %s --profile %[2]s", spec.Profile, near, args[0])
 			}

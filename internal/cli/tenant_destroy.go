@@ -1,13 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/auser/mvm/internal/lifecycle"
 )
@@ -43,11 +40,11 @@ func (a *app) tenantDestroy() *cobra.Command {
 			}
 			switch {
 			case done.Already:
-				fmt.Fprintf(a.Out, "tenant %s was destroyed already\n", args[0])
+				a.result("tenant %s was destroyed already", args[0])
 			case done.Retained != "":
-				fmt.Fprintf(a.Out, "tenant %s destroyed; its data volume is kept as %s\n", args[0], done.Retained)
+				a.result("tenant %s destroyed; its data volume is kept as %s", args[0], done.Retained)
 			default:
-				fmt.Fprintf(a.Out, "tenant %s destroyed\n", args[0])
+				a.result("tenant %s destroyed", args[0])
 			}
 			return nil
 		}),
@@ -56,32 +53,4 @@ func (a *app) tenantDestroy() *cobra.Command {
 	yesFlag(cmd, &yes)
 	waitFlag(cmd)
 	return cmd
-}
-
-// confirmOn confirms what destroys something of a tenant, which must be there.
-func (a *app) confirmOn(ctx context.Context, h *lifecycle.Host, id, what string, yes bool) error {
-	if err := h.MustExist(id); err != nil {
-		return err
-	}
-	return a.confirm(ctx, what, yes)
-}
-
-// confirm asks on a terminal; elsewhere what destroys needs --yes.
-func (a *app) confirm(ctx context.Context, what string, yes bool) error {
-	if yes {
-		return nil
-	}
-	if !term.IsTerminal(int(a.In.Fd())) {
-		return &usageError{msg: "nobody is there to ask: " + what + "?", hint: "say --yes"}
-	}
-	fmt.Fprintf(a.Err, "%s? [y/N] ", what)
-	answer, err := bufio.NewReader(a.in).ReadString('\n')
-	switch word := strings.ToLower(strings.TrimSpace(answer)); {
-	case ctx.Err() != nil:
-		fmt.Fprintln(a.Err)
-		return ctx.Err()
-	case err != nil, word != "y" && word != "yes": // the end of the input says no
-		return &usageError{msg: "not confirmed, nothing was done"}
-	}
-	return nil
 }

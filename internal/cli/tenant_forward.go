@@ -92,11 +92,7 @@ func (a *app) tenantSSHConfig() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onHost(func(_ context.Context, h *lifecycle.Host, args []string) error {
 			for _, id := range args {
 				target, err := h.Place(id)
 				if err != nil {
@@ -105,6 +101,6 @@ func (a *app) tenantSSHConfig() *cobra.Command {
 				fmt.Fprintln(a.Out, ssh.Config(target))
 			}
 			return nil
-		},
+		}),
 	}
 }

@@ -1,15 +1,11 @@
 package cli
 
 import (
-	"io"
-	"reflect"
+	"context"
 	"strconv"
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/lifecycle"
@@ -31,11 +27,7 @@ left out; a pipe gets all.`,
   mvm tenant list --watch
   mvm tenant list --json | jq -r '.[] | select(.running) | .tenant_id'`,
 		Args: exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, _ []string) error {
 			show := func() error {
 				list, err := h.List()
 				if err != nil {
@@ -47,10 +39,10 @@ left out; a pipe gets all.`,
 				return a.printTenants(list, time.Now())
 			}
 			if watch {
-				return a.watch(cmd.Context(), time.Second, show)
+				return a.watch(ctx, time.Second, show)
 			}
 			return show()
-		},
+		}),
 	}
 	a.jsonFlag(cmd, []lifecycle.Listed{})
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print it again every second, until interrupted")
@@ -108,39 +100,4 @@ func phaseColor(p tenant.Phase) ansi.Style {
 		return yellow
 	}
 	return dim
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
-// jsonFlag adds --json, which every reading command has.
-// What it prints is of v's type: docs/json.md is made from it.
-func (a *app) jsonFlag(cmd *cobra.Command, v any) {
-	if a.outputs == nil {
-		a.outputs = map[*cobra.Command]reflect.Type{}
-	}
-	a.outputs[cmd] = reflect.TypeOf(v)
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
-}
-
-func (a *app) printJSON(v any) error { return writeJSON(a.Out, v) }
-
-func writeJSON(w io.Writer, v any) error {
-	if err := json.MarshalWrite(w, v, jsonv1.DefaultOptionsV1(), jsontext.EscapeForHTML(false), jsontext.WithIndent("  ")); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, "\n")
-	return err
-}
-
-// orEmpty makes JSON's [] of no items, where it would be null.
-func orEmpty[T any](items []T) []T {
-	if items == nil {
-		return []T{}
-	}
-	return items
 }

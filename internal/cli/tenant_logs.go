@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"time"
 
@@ -60,14 +59,6 @@ build's log is printed whole if the build went on to then.`,
 	f.Lookup("tail").DefValue = "0" // the help leaves out what is zero
 	f.BoolVar(&raw, "raw", false, "print every byte also on a terminal")
 	return cmd
-}
-
-// plain is the output, on a terminal without what could command it.
-func (a *app) plain() io.Writer {
-	if a.width() == 0 {
-		return a.Out
-	}
-	return &plainWriter{w: a.Out}
 }
 
 // parseSince reads a moment, or how long ago it was.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -28,11 +27,7 @@ func (a *app) pauseVerb(verb, short, result string, do func(*lifecycle.Host, con
 			if err != nil {
 				return err
 			}
-			suffix := ""
-			if already {
-				suffix = " already"
-			}
-			fmt.Fprintf(a.Out, "tenant %s %s%s\n", args[0], result, suffix)
+			a.result("tenant %s %s%s", args[0], result, alreadySo(already))
 			return nil
 		}),
 	}

@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -38,11 +36,11 @@ Ctrl-C while waiting for the guest stops the waiting, not the guest.`,
 			}
 			switch {
 			case done.Already:
-				fmt.Fprintf(a.Out, "tenant %s runs already: %s\n", args[0], done.State.Net.IP)
+				a.result("tenant %s runs already: %s", args[0], done.State.Net.IP)
 			case opts.NoWait:
-				fmt.Fprintf(a.Out, "tenant %s started: %s, %s tier\n", args[0], done.State.Net.IP, done.State.Tier)
+				a.result("tenant %s started: %s, %s tier", args[0], done.State.Net.IP, done.State.Tier)
 			default:
-				fmt.Fprintf(a.Out, "tenant %s runs: %s, %s tier, answers on SSH after %s\n", args[0], done.State.Net.IP, done.State.Tier, seconds(done.Ready))
+				a.result("tenant %s runs: %s, %s tier, answers on SSH after %s", args[0], done.State.Net.IP, done.State.Tier, seconds(done.Ready))
 			}
 			return nil
 		}),
@@ -64,5 +62,3 @@ func (a *app) showStep(p supervisor.Progress) {
 		a.note("  %-10s %7.1f ms", p.Step, float64(p.Took.Microseconds())/1000)
 	}
 }
-
-func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -36,21 +34,17 @@ func (a *app) secretsSet() *cobra.Command {
   pass show acme/token | mvm tenant secrets set acme token
   mvm tenant secrets set acme token --from-env ACME_TOKEN`,
 		Args: exactArgs(2, "a tenant id and a key"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			key, value, err := a.secretGiven(args[1], file, env)
 			if err != nil {
 				return err
 			}
-			if err := h.SetSecret(cmd.Context(), args[0], key, value); err != nil {
+			if err := h.SetSecret(ctx, args[0], key, value); err != nil {
 				return fmt.Errorf("cannot set secret %s of tenant %s: %w", key, args[0], err)
 			}
-			fmt.Fprintf(a.Out, "secret %s of tenant %s is set, %s\n", key, args[0], whenSecretsReach)
+			a.result("secret %s of tenant %s is set, %s", key, args[0], whenSecretsReach)
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&file, "from-file", "-", "where the value is; - is standard input")
 	cmd.Flags().StringVar(&env, "from-env", "", "the environment variable that holds the value")
@@ -100,7 +94,7 @@ read a secret already must be told; where the guest has an executable
 			if err := h.PushSecrets(ctx, args[0]); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.Out, "the guest of tenant %s has its secrets as they are now\n", args[0])
+			a.result("the guest of tenant %s has its secrets as they are now", args[0])
 			return nil
 		}),
 	}
@@ -130,7 +124,7 @@ func (a *app) secretsImport() *cobra.Command {
 			if err := h.ImportSecrets(ctx, args[0], data); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.Out, "secrets of tenant %s are set, %s\n", args[0], whenSecretsReach)
+			a.result("secrets of tenant %s are set, %s", args[0], whenSecretsReach)
 			return nil
 		}),
 	}
@@ -178,41 +172,13 @@ func (a *app) secretsRm() *cobra.Command {
 				return err
 			}
 			if removed {
-				fmt.Fprintf(a.Out, "secret %s of tenant %s is removed, %s\n", args[1], args[0], whenSecretsReach)
+				a.result("secret %s of tenant %s is removed, %s", args[1], args[0], whenSecretsReach)
 			} else {
-				fmt.Fprintf(a.Out, "tenant %s has no secret %s\n", args[0], args[1])
+				a.result("tenant %s has no secret %s", args[0], args[1])
 			}
 			return nil
 		}),
 	}
 	yesFlag(cmd, &yes)
 	return cmd
-}
-
-// maxInput bounds what is read from people.
-const maxInput = 16 << 20
-
-// openInput opens a file that a person has named; - is standard input.
-func (a *app) openInput(path string) (io.ReadCloser, error) {
-	if path == "-" {
-		return io.NopCloser(a.in), nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, &usageError{msg: err.Error(), hint: "name a file that can be read; - is standard input"}
-	}
-	return f, nil
-}
-
-func (a *app) readInput(path string) (data []byte, err error) {
-	in, err := a.openInput(path)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	data, err = io.ReadAll(io.LimitReader(in, maxInput+1))
-	if err == nil && len(data) > maxInput {
-		err = errors.New("it is larger than 16 MiB")
-	}
-	return data, err
 }

@@ -39,10 +39,7 @@ func (a *app) tenantShow() *cobra.Command {
 				return err
 			}
 			s.Differs, s.NextBuild = lifecycle.Pending(status, s.Manifest)
-			if a.json {
-				return a.printJSON(s)
-			}
-			return a.printTenant(s)
+			return output(a, s, a.printTenant)
 		}),
 	}
 	a.jsonFlag(cmd, shown{})

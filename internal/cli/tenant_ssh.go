@@ -28,7 +28,7 @@ pipes and variables, say: mvm tenant ssh acme -- sh -c 'ls /data | wc -l'`,
 		},
 		RunE: a.onTenant("reach", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			tty := len(args) == 1 && term.IsTerminal(int(a.In.Fd()))
-			return a.inGuest(ctx, h, args[0], args[1:], tty)
+			return a.inTenant(ctx, h, args[0], args[1:], tty)
 		}),
 	}
 }
@@ -52,20 +52,25 @@ to it, too.`,
 			return nil
 		},
 		RunE: a.onTenant("reach", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			return a.inGuest(ctx, h, args[0], args[1:], tty)
+			return a.inTenant(ctx, h, args[0], args[1:], tty)
 		}),
 	}
 	cmd.Flags().BoolVarP(&tty, "tty", "t", false, "give the command a terminal")
 	return cmd
 }
 
-// inGuest runs a command, or a shell where there is none, and hands on its
-// exit code.
-func (a *app) inGuest(ctx context.Context, h *lifecycle.Host, id string, argv []string, tty bool) error {
+// inTenant runs a command in a tenant's guest, see inGuest.
+func (a *app) inTenant(ctx context.Context, h *lifecycle.Host, id string, argv []string, tty bool) error {
 	target, err := h.Target(id)
 	if err != nil {
 		return err
 	}
+	return a.inGuest(ctx, target, argv, tty)
+}
+
+// inGuest runs a command, or a shell where there is none, and hands on its
+// exit code.
+func (a *app) inGuest(ctx context.Context, target ssh.Target, argv []string, tty bool) error {
 	code, err := ssh.Run(ctx, target, ssh.Options{TTY: tty}, argv, ssh.Stdio{In: a.In, Out: a.Out, Err: a.Err})
 	if err != nil {
 		return err

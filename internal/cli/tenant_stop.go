@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -23,9 +22,9 @@ func (a *app) tenantStop() *cobra.Command {
 				return err
 			}
 			if already {
-				fmt.Fprintf(a.Out, "tenant %s does not run\n", args[0])
+				a.result("tenant %s does not run", args[0])
 			} else {
-				fmt.Fprintf(a.Out, "tenant %s stopped\n", args[0])
+				a.result("tenant %s stopped", args[0])
 			}
 			return nil
 		}),

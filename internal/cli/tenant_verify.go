@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +24,7 @@ func (a *app) tenantVerify() *cobra.Command {
 				return a.printJSON(m)
 			}
 			for _, f := range m.Artifacts {
-				fmt.Fprintf(a.Out, "%s  %s\n", f.SHA256, f.Name)
+				a.result("%s  %s", f.SHA256, f.Name)
 			}
 			a.note("the artifacts of tenant %s are those that were built, image %.12s", args[0], m.Image)
 			return nil

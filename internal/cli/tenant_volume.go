@@ -88,7 +88,7 @@ func (a *app) volumeCheck() *cobra.Command {
 				a.note("%s", said)
 			}
 			if err == nil {
-				fmt.Fprintf(a.Out, "the data volume of tenant %s is sound\n", args[0])
+				a.result("the data volume of tenant %s is sound", args[0])
 			}
 			return err
 		}),
@@ -117,11 +117,7 @@ where the guest has resize2fs, and else at the next start.`,
 			if err != nil {
 				return err
 			}
-			already := ""
-			if len(done.Now) == 0 {
-				already = " already"
-			}
-			fmt.Fprintf(a.Out, "the data volume of tenant %s has %d MiB%s\n", args[0], mib, already)
+			a.result("the data volume of tenant %s has %d MiB%s", args[0], mib, alreadySo(len(done.Now) == 0))
 			if done.Note != "" {
 				a.note("%s", done.Note)
 			}
@@ -139,7 +135,7 @@ func (a *app) volumeTrim() *cobra.Command {
 		RunE: a.onTenant("trim the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			freed, err := h.TrimVolume(ctx, args[0])
 			if err == nil {
-				fmt.Fprintf(a.Out, "%s given back\n", byteSize(freed))
+				a.result("%s given back", byteSize(freed))
 			}
 			return err
 		}),
@@ -191,7 +187,7 @@ func (a *app) volumeImport() *cobra.Command {
 				a.note("%s", said)
 			}
 			if err == nil {
-				fmt.Fprintf(a.Out, "tenant %s has the imported volume\n", args[0])
+				a.result("tenant %s has the imported volume", args[0])
 			}
 			return err
 		}),
@@ -213,11 +209,11 @@ func (a *app) volumeSnapshot() *cobra.Command {
 				return err
 			}
 			if already {
-				fmt.Fprintf(a.Out, "snapshot %s of tenant %s is kept already\n", args[1], args[0])
+				a.result("snapshot %s of tenant %s is kept already", args[1], args[0])
 				return nil
 			}
 			a.noteCopy(shared)
-			fmt.Fprintf(a.Out, "snapshot %s of tenant %s is kept\n", args[1], args[0])
+			a.result("snapshot %s of tenant %s is kept", args[1], args[0])
 			return nil
 		}),
 	}
@@ -246,7 +242,7 @@ func (a *app) volumeRollback() *cobra.Command {
 				return err
 			}
 			a.noteCopy(shared)
-			fmt.Fprintf(a.Out, "tenant %s has the state of snapshot %s\n", args[0], args[1])
+			a.result("tenant %s has the state of snapshot %s", args[0], args[1])
 			return nil
 		}),
 	}
@@ -268,7 +264,7 @@ func (a *app) volumeRm() *cobra.Command {
 			if err := h.RemoveSnapshot(ctx, args[0], args[1]); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.Out, "snapshot %s of tenant %s is gone\n", args[1], args[0])
+			a.result("snapshot %s of tenant %s is gone", args[1], args[0])
 			return nil
 		}),
 	}

@@ -30,9 +30,6 @@ and PgDn, Home and End move; q quits. On a narrow terminal, columns are left out
 		Example: "  mvm top\n  mvm top --interval 5s",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if interval < 100*time.Millisecond {
-				return &usageError{msg: fmt.Sprintf("an interval of %s is too short", interval), hint: "--interval takes 100ms or more"}
-			}
 			if a.width() == 0 || !term.IsTerminal(int(a.In.Fd())) {
 				return &usageError{msg: "mvm top needs a terminal", hint: "mvm tenant stats --json is for scripts"}
 			}
@@ -40,14 +37,14 @@ and PgDn, Home and End move; q quits. On a narrow terminal, columns are left out
 			if err != nil {
 				return err
 			}
-			m, err := newMeter(h, nil)
+			m, err := stats.NewMeter(h, nil)
 			if err != nil {
 				return err
 			}
-			return a.showTop(cmd.Context(), topModel{measure: m.measure, interval: interval, sort: "cpu", color: a.colored()})
+			return a.showTop(cmd.Context(), topModel{measure: m.Measure, interval: interval, sort: "cpu", color: a.colored()})
 		},
 	}
-	cmd.Flags().DurationVar(&interval, "interval", time.Second, "how often to measure")
+	intervalFlag(cmd, &interval, "how often to measure")
 	return cmd
 }
 

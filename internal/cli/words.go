@@ -53,3 +53,27 @@ func byteSize(n int64) string {
 	}
 	return fmt.Sprintf("%.0f %s", v, units[0])
 }
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
+
+func optional(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
+// alreadySo ends a sentence about what was so before.
+func alreadySo(yes bool) string {
+	if yes {
+		return " already"
+	}
+	return ""
+}

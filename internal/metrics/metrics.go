@@ -1,8 +1,7 @@
 // Package metrics writes what is known of tenants and their host in the text
 // format of Prometheus, and serves it.
 //
-// Names follow Prometheus's rules: base units, counters end in _total. It
-// measures nothing itself.
+// Names follow Prometheus's rules: base units, counters end in _total.
 package metrics
 
 import (

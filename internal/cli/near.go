@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 
@@ -11,37 +12,20 @@ import (
 	"github.com/auser/mvm/internal/store"
 )
 
-// usageTemplate is cobra's, without its own wording of where help is found,
-// and with the exit codes at the end.
-const usageTemplate = `Usage:{{if not (index .Annotations "group")}}
-  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
-  {{.CommandPath}} <command>{{end}}{{if gt (len .Aliases) 0}}
-
-Aliases:
-  {{.NameAndAliases}}{{end}}{{if .HasExample}}
-
-Examples:
-{{.Example}}{{end}}{{if .HasAvailableSubCommands}}
-
-Commands:{{range .Commands}}{{if .IsAvailableCommand}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
-
-{{.CommandPath}} <command> --help says more of each.{{end}}{{if .HasAvailableLocalFlags}}
-
-Flags:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
-
-Flags of every command:
-{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasParent}}
-
-` + exitCodes + `{{end}}
-`
-
-// teach gives every command the parts of its help that all share, and
-// completion where its arguments or flags are of a known kind.
-func (a *app) teach(root *cobra.Command) {
-	root.SetUsageTemplate(usageTemplate)
-	a.complete(root)
+func unknownCommand(cmd *cobra.Command, word string) error {
+	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	if near := nearest(word, names); near != "" {
+		hint = fmt.Sprintf("did you mean %s %s?", cmd.CommandPath(), near)
+	} else if cmd.Name() == "mvm" && isTenantVerb(cmd, word) {
+		hint = fmt.Sprintf("did you mean mvm tenant %s?", word)
+	}
+	return &usageError{msg: fmt.Sprintf("%s has no command %q", cmd.CommandPath(), word), hint: hint}
 }
 
 // isTenantVerb says whether word is a verb of mvm tenant.

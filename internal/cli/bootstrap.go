@@ -31,15 +31,11 @@ left alone. Interrupted, it goes on when run again.`,
 			if err != nil {
 				return err
 			}
-			done, err := h.Setup(cmd.Context(), opts)
-			if err != nil {
-				return fmt.Errorf("cannot set up this host: %w", err)
-			}
-			fmt.Fprintf(a.Out, "tier %s (%s): %s\n", done.Tier, done.VMM, done.Reason)
-			return nil
+			_, err = a.setUp(cmd.Context(), h, opts, a.result)
+			return err
 		},
 	}
-	cmd.Flags().StringVar(&opts.Tier, "tier", "", "kvm or software (default: kvm, which must be possible)")
+	tierFlag(cmd, &opts.Tier)
 	return cmd
 }
 
@@ -68,13 +64,6 @@ func (a *app) preparedHost(ctx context.Context) (*lifecycle.Host, error) {
 	if err := a.installMissing(ctx); err != nil {
 		return nil, err
 	}
-	done, err := h.Setup(ctx, lifecycle.SetupOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("cannot set up this host: %w", err)
-	}
-	a.note("tier %s (%s): %s", done.Tier, done.VMM, done.Reason)
-	if done.Unit != "" {
-		a.note("systemd runs %s at every boot", done.Unit)
-	}
-	return h, nil
+	_, err = a.setUp(ctx, h, lifecycle.SetupOptions{}, a.note)
+	return h, err
 }

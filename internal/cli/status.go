@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/devvm"
+	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/supervisor"
 )
 
@@ -26,11 +28,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Short:   "Say how this host, its dev microVM and its tenants are, as observed now",
 		Example: "  mvm status\n  mvm status --json",
 		Args:    exactArgs(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.host()
-			if err != nil {
-				return err
-			}
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, _ []string) error {
 			s := hostStatus{Tier: h.Config.Tier, TierReason: h.Config.TierReason, VMM: "-"}
 			if driver, err := supervisor.Driver(h.Config); err == nil {
 				s.VMM = driver.Name()
@@ -39,7 +37,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if s.Dev, err = vm.Status(cmd.Context()); err != nil {
+			if s.Dev, err = vm.Status(ctx); err != nil {
 				return fmt.Errorf("cannot look at the dev microVM: %w", err)
 			}
 			list, err := h.List()
@@ -52,11 +50,8 @@ func (a *app) statusCommand() *cobra.Command {
 					s.Running++
 				}
 			}
-			if a.json {
-				return a.printJSON(s)
-			}
-			return a.printStatus(s)
-		},
+			return output(a, s, a.printStatus)
+		}),
 	}
 	a.jsonFlag(cmd, hostStatus{})
 	return cmd

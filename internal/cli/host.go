@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auser/mvm/internal/lifecycle"
+)
+
+// host opens the state directory for a verb. Whatever is being done is told on
+// standard error.
+func (a *app) host() (*lifecycle.Host, error) {
+	h, err := lifecycle.Open(a.root)
+	if err != nil {
+		return nil, err
+	}
+	h.Say = a.note
+	return h, nil
+}
+
+// onHost is the body of a verb that works on this host: it opens it first.
+func (a *app) onHost(do func(ctx context.Context, h *lifecycle.Host, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		h, err := a.host()
+		if err != nil {
+			return err
+		}
+		return do(cmd.Context(), h, args)
+	}
+}
+
+// onTenant is the body of a verb that does one thing with one tenant, whose id
+// is the first argument: it opens the host, minds --wait and words the error.
+func (a *app) onTenant(what string, do func(ctx context.Context, h *lifecycle.Host, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		h, err := a.host()
+		if err != nil {
+			return err
+		}
+		if f := cmd.Flags().Lookup("wait"); f != nil && f.Changed {
+			if h.Wait, err = cmd.Flags().GetDuration("wait"); err != nil {
+				return err
+			}
+		}
+		if err := do(cmd.Context(), h, args); err != nil {
+			return fmt.Errorf("cannot %s tenant %s: %w", what, args[0], err)
+		}
+		return nil
+	}
+}
+
+// waitFlag adds --wait, which verbs that lock a tenant share.
+func waitFlag(cmd *cobra.Command) {
+	cmd.Flags().Duration("wait", 0, "how long to wait for another command on the same tenant (default: limits.lock_timeout_sec)")
+}

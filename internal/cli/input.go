@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"os"
+)
+
+// maxInput bounds what is read from people.
+const maxInput = 16 << 20
+
+// openInput opens a file that a person has named; - is standard input.
+func (a *app) openInput(path string) (io.ReadCloser, error) {
+	if path == "-" {
+		return io.NopCloser(a.in), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, &usageError{msg: err.Error(), hint: "name a file that can be read; - is standard input"}
+	}
+	return f, nil
+}
+
+func (a *app) readInput(path string) (data []byte, err error) {
+	in, err := a.openInput(path)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	data, err = io.ReadAll(io.LimitReader(in, maxInput+1))
+	if err == nil && len(data) > maxInput {
+		err = errors.New("it is larger than 16 MiB")
+	}
+	return data, err
+}

@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// usageTemplate is cobra's, without its own wording of where help is found,
+// and with the exit codes at the end.
+const usageTemplate = `Usage:{{if not (index .Annotations "group")}}
+  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
+  {{.CommandPath}} <command>{{end}}{{if gt (len .Aliases) 0}}
+
+Aliases:
+  {{.NameAndAliases}}{{end}}{{if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}{{if .HasAvailableSubCommands}}
+
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
+
+{{.CommandPath}} <command> --help says more of each.{{end}}{{if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+
+Flags of every command:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasParent}}
+
+` + exitCodes + `{{end}}
+`
+
+// teach gives every command the parts of its help that all share, and
+// completion where its arguments or flags are of a known kind.
+func (a *app) teach(root *cobra.Command) {
+	root.SetUsageTemplate(usageTemplate)
+	a.complete(root)
+}
+
+// exactArgs is cobra.ExactArgs with an error in our words.
+func exactArgs(n int, usage string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return &usageError{
+			msg:  fmt.Sprintf("%s takes %s, got %d", cmd.CommandPath(), usage, len(args)),
+			hint: fmt.Sprintf("see %s --help", cmd.CommandPath()),
+		}
+	}
+}
+
+// requireFlag makes a command fail without the flag, as wrong usage.
+func requireFlag(cmd *cobra.Command, name, example string) {
+	check := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if !cmd.Flags().Changed(name) {
+			return &usageError{msg: fmt.Sprintf("%s needs --%s", cmd.CommandPath(), name), hint: example}
+		}
+		return check(cmd, args)
+	}
+}
+
+// flagError words what the flags' parser says, and names the flag that was
+// probably meant.
+func flagError(cmd *cobra.Command, err error) error {
+	var (
+		unknown *pflag.NotExistError
+		value   *pflag.InvalidValueError
+		missing *pflag.ValueRequiredError
+	)
+	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
+	switch {
+	case errors.As(err, &unknown):
+		name := unknown.GetSpecifiedName()
+		if short := unknown.GetSpecifiedShortnames(); short != "" {
+			return &usageError{msg: fmt.Sprintf("%s has no flag -%s", cmd.CommandPath(), name), hint: hint}
+		}
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if near := nearest(name, names); near != "" {
+			hint = fmt.Sprintf("did you mean --%s?", near)
+		}
+		return &usageError{msg: fmt.Sprintf("%s has no flag --%s", cmd.CommandPath(), name), hint: hint}
+	case errors.As(err, &value):
+		flag := value.GetFlag()
+		return &usageError{msg: fmt.Sprintf("--%s takes %s, not %q", flag.Name, kindOf(flag), value.GetValue()), hint: hint}
+	case errors.As(err, &missing):
+		return &usageError{msg: fmt.Sprintf("--%s needs a value", missing.GetFlag().Name), hint: hint}
+	}
+	return &usageError{msg: err.Error(), hint: hint}
+}
+
+// kindOf says what a flag's value has to be.
+func kindOf(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "int":
+		return "a number"
+	case "duration":
+		return "a length of time, such as 90s or 5m"
+	case "bool":
+		return "true or false"
+	}
+	return "another kind of value"
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct{ msg, hint string }
+
+func (e *usageError) Error() string { return e.msg }
