@@ -74,11 +74,11 @@ func Append(path string, e Entry) (err error) {
 		}
 		before = Head{entry.Seq, hash(last)}
 	}
-	// Where the end was cut off, the chain goes on from what was there: the
-	// gap shows for good.
+	// Where the end was cut off or changed, the chain goes on from what was
+	// there: that shows for good.
 	if kept, err := readHead(path); err != nil {
 		return err
-	} else if kept.Seq > before.Seq {
+	} else if kept.Seq >= before.Seq {
 		before = kept
 	}
 	e.Seq, e.Prev = before.Seq+1, before.Hash
@@ -162,7 +162,7 @@ func repairedTail(f *os.File) ([]byte, error) {
 		if start == 0 {
 			return nil, cutAfter(f, 0, size)
 		}
-		step := min(start, 4096)
+		step := min(start, int64(max(len(tail), 4096))) // doubled each time: a damaged record may be one long line
 		start -= step
 		more := make([]byte, step)
 		if _, err := f.ReadAt(more, start); err != nil {
@@ -182,10 +182,10 @@ func cutAfter(f *os.File, end, size int64) error {
 // Read returns the entries of the record at path; none where it is missing.
 func Read(path string) ([]Entry, error) {
 	var entries []Entry
-	err := eachLine(path, func(_ int, line []byte) error {
+	err := eachLine(path, func(number int, line []byte) error {
 		var e Entry
 		if err := json.Unmarshal(line, &e); err != nil {
-			return err
+			return &DamagedError{fmt.Errorf("cannot read the audit record: %s line %d: %w", path, number, err), path}
 		}
 		entries = append(entries, e)
 		return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -59,15 +60,38 @@ func TestTamperingShows(t *testing.T) {
 		if _, _, err := Verify(path); !errors.As(err, &broken) {
 			t.Errorf("%s: err = %v, want a BrokenError", name, err)
 		}
-		if name == "garbage" || name == "edit end" || name == "edit" {
-			continue
-		}
 		// What is added later does not heal it.
 		if err := Append(path, Entry{Act: "stop", Result: OK}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, _, err := Verify(path); !errors.As(err, &broken) {
 			t.Errorf("%s: after another act: err = %v, want a BrokenError", name, err)
+		}
+	}
+}
+
+// TestADamagedLineIsNamed, so that it can be found; what is whole is gone on
+// with.
+func TestADamagedLineIsNamed(t *testing.T) {
+	path := record(t, 2)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	for last, damaged := range map[bool][]byte{
+		false: slices.Concat([]byte("hello\n"), lines[1]),
+		true:  slices.Concat(lines[0], []byte("hello\n")),
+	} {
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var named *DamagedError
+		if _, err := Read(path); !errors.As(err, &named) || !strings.Contains(err.Error(), path+" line ") {
+			t.Errorf("err = %v, want a DamagedError that names file and line", err)
+		}
+		if err := Append(path, Entry{Act: "stop", Result: OK}); last != errors.As(err, &named) {
+			t.Errorf("the last line is damaged: %v; err = %v", last, err)
 		}
 	}
 }
