@@ -24,21 +24,37 @@ const forever = time.Duration(1<<63 - 1)
 
 // Lock is a held lock.
 type Lock struct {
-	f     *os.File
-	outer *Lock // released after it; may be nil
+	f        *os.File
+	outer    *Lock // released after it; may be nil
+	passedOn bool
 }
 
 // Unlock releases the lock. What is written in the file stays and is ignored.
 func (l *Lock) Unlock() {
-	l.f.Close()
+	if l.passedOn {
+		l.f.Close()
+	} else {
+		release(l.f)
+	}
 	if l.outer != nil {
 		l.outer.Unlock()
 	}
 }
 
-// File is the lock's descriptor, to be passed on to a process that is to hold
-// the lock from now on.
-func (l *Lock) File() *os.File { return l.f }
+// PassOn is the lock's descriptor, for a process that is to hold the lock from
+// now on: Unlock only ends this process's part in it.
+func (l *Lock) PassOn() *os.File {
+	l.passedOn = true
+	return l.f
+}
+
+// release gives up the lock on f and closes it. Closing alone is not enough:
+// whatever process this one starts at the moment has a copy of the descriptor
+// between its fork and its exec.
+func release(f *os.File) {
+	flock(f, unix.LOCK_UN) // fails only for what is no open file
+	f.Close()
+}
 
 // Holder is who holds a lock, as written by itself.
 type Holder struct {
@@ -175,7 +191,7 @@ func look(path string) (held bool, by Holder, err error) {
 	if err != nil {
 		return false, Holder{}, err
 	}
-	defer f.Close()
+	defer release(f)
 	// A shared lock that is had for a moment disturbs nobody: who wants the
 	// exclusive one waits for it.
 	err = flock(f, unix.LOCK_SH|unix.LOCK_NB)
@@ -227,7 +243,7 @@ func waitForLock(ctx context.Context, f *os.File, what string, how int, wait tim
 		select {
 		case got <- err:
 		case <-gaveUp:
-			f.Close()
+			release(f)
 		}
 	}()
 	timer := time.NewTimer(wait)
@@ -265,7 +281,7 @@ func held(f *os.File, how int) (*Lock, error) {
 	// The holder's name is a courtesy to others. A full disk must not stop a
 	// command that may be the one that frees it.
 	if err != nil && !errors.Is(err, unix.ENOSPC) {
-		f.Close()
+		release(f)
 		return nil, fmt.Errorf("cannot mark %s as held: %w", f.Name(), err)
 	}
 	return &Lock{f: f}, nil

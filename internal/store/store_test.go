@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -161,6 +163,38 @@ func TestSupervisorAlive(t *testing.T) {
 	lock.Unlock()
 	if alive() {
 		t.Error("alive after its end")
+	}
+}
+
+// TestUnlockIsAtOnce: a process that is being started has copies of all
+// descriptors until it executes its program. They keep no lock, but for one that
+// was passed on.
+func TestUnlockIsAtOnce(t *testing.T) {
+	s := open(t)
+	for _, passedOn := range []bool{false, true} {
+		lock, err := s.LockSupervisor(t.Context(), "acme", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if passedOn {
+			lock.PassOn()
+		}
+		child, err := unix.Dup(int(lock.f.Fd())) // to the kernel, what a fork makes
+		if err != nil {
+			t.Fatal(err)
+		}
+		lock.Unlock()
+		if alive, err := s.SupervisorAlive("acme"); err != nil || alive != passedOn {
+			t.Errorf("passed on %v: held %v, %v", passedOn, alive, err)
+		}
+		if err := unix.Close(child); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // who only looks leaves nothing behind either
+		if alive, err := s.SupervisorAlive("acme"); err != nil || alive {
+			t.Errorf("held %v, %v", alive, err)
+		}
 	}
 }
 

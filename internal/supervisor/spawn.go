@@ -74,7 +74,7 @@ func Spawn(ctx context.Context, s *store.Store, id string, lock *store.Lock, pro
 	cmd.Dir = "/"
 	cmd.Env = append(crash.Env(), "PATH="+os.Getenv("PATH"), "LANG=C.UTF-8", "GOGC=20", "GOMAXPROCS=2") // small rather than fast
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = []*os.File{lock.File(), w} // fdLock, fdProgress
+	cmd.ExtraFiles = []*os.File{lock.PassOn(), w} // fdLock, fdProgress
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
 	err = cmd.Start()
 	w.Close()
