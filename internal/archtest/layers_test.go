@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"internal/config", "internal/fleet", "internal/archive"},
 	{"internal/tenant"},
 	{"internal/run", "internal/undo", "internal/proc", "internal/buildinfo", "internal/atomicfile", "internal/logfile"},
-	{"internal/crash", "internal/goldenfile"},
+	{"internal/crash", "internal/fault", "internal/goldenfile"},
 }
 
 // noStore are the rooms that take and return plain values: they know neither

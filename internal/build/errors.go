@@ -1,33 +1,17 @@
 package build
 
-import "errors"
+import (
+	"errors"
 
-// What an error is about, for errors.Is.
-var (
-	ErrInput = errors.New("bad input")                 // the flake, the ref or a value is wrong
-	ErrHost  = errors.New("not possible on this host") // no usable container engine, git missing, disk full
-	ErrBuild = errors.New("build failed")              // Nix ran and said no
+	"github.com/auser/mvm/internal/fault"
 )
 
 // Error is a failure that comes with advice.
-type Error struct {
-	Kind error  // ErrInput, ErrHost or ErrBuild
-	Msg  string // "cannot …"; Err's text follows it
-	Hint string // what to do about it
-	Log  string // with ErrBuild: the builder's own last lines
-	Err  error
-}
+type Error = fault.Error
 
-func (e *Error) Error() string {
-	if e.Err != nil {
-		return e.Msg + ": " + e.Err.Error()
-	}
-	return e.Msg
-}
-
-func (e *Error) Unwrap() []error {
-	if e.Err != nil {
-		return []error{e.Kind, e.Err}
-	}
-	return []error{e.Kind}
-}
+// What an error is about, for errors.Is.
+var (
+	ErrInput = fault.ErrInput             // the flake, the ref or a value is wrong
+	ErrHost  = fault.ErrHost              // no usable container engine, git missing, disk full
+	ErrBuild = errors.New("build failed") // Nix ran and said no; Log has its last lines
+)

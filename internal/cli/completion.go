@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 func (a *app) completionCommand() *cobra.Command {
@@ -30,7 +31,7 @@ In bash it needs the package bash-completion.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			generate, ok := shells[args[0]]
 			if !ok {
-				return &usageError{msg: "there is no completion for " + args[0], hint: "use bash, zsh or fish"}
+				return &tenant.InputError{Msg: "there is no completion for " + args[0], Hint: "use bash, zsh or fish"}
 			}
 			return generate(cmd.Root(), a.Out)
 		},

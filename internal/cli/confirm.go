@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // confirmOn confirms what destroys something of a tenant, which must be there.
@@ -26,7 +27,7 @@ func (a *app) confirm(ctx context.Context, what string, yes bool) error {
 		return nil
 	}
 	if !term.IsTerminal(int(a.In.Fd())) {
-		return &usageError{msg: "nobody is there to ask: " + what + "?", hint: "say --yes"}
+		return &tenant.InputError{Msg: "nobody is there to ask: " + what + "?", Hint: "say --yes"}
 	}
 	fmt.Fprintf(a.Err, "%s? [y/N] ", what)
 	answer, err := bufio.NewReader(a.in).ReadString('\n')
@@ -35,7 +36,7 @@ func (a *app) confirm(ctx context.Context, what string, yes bool) error {
 		fmt.Fprintln(a.Err)
 		return ctx.Err()
 	case err != nil, word != "y" && word != "yes": // the end of the input says no
-		return &usageError{msg: "not confirmed, nothing was done"}
+		return &tenant.InputError{Msg: "not confirmed, nothing was done"}
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ func refuses(t *testing.T, cmd *cobra.Command, args []string) {
 		line = append(line, strings.ReplaceAll(a, "FILE", dir+"/tenants.yaml"))
 	}
 	code, said := mvm("{}", line...)
-	if code != exitUsage || !strings.Contains(said, "nobody is there to ask") || !strings.Contains(said, "hint: say --yes") {
+	if code != 2 || !strings.Contains(said, "nobody is there to ask") || !strings.Contains(said, "hint: say --yes") {
 		t.Errorf("%d, %s", code, said)
 	}
 	if after := spread(t, dir); after != before {
@@ -142,7 +142,7 @@ func refuses(t *testing.T, cmd *cobra.Command, args []string) {
 			t.Fatal(err)
 		}
 		code, said := run(slave, line...)
-		if code != exitUsage || !strings.Contains(said, "? [y/N] ") || !strings.Contains(said, "not confirmed, nothing was done") {
+		if code != 2 || !strings.Contains(said, "? [y/N] ") || !strings.Contains(said, "not confirmed, nothing was done") {
 			t.Errorf("answered %q: %d, %s", answer, code, said)
 		}
 		if after := spread(t, dir); after != before {

@@ -11,6 +11,7 @@ import (
 	"github.com/auser/mvm/internal/devvm"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // onDev is the body of a verb that works on the dev microVM.
@@ -143,7 +144,7 @@ func (a *app) devSSH() *cobra.Command {
 // onlyAfterDash takes a command for the guest and nothing else.
 func onlyAfterDash(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
-		return &usageError{msg: fmt.Sprintf("%s takes a command after --, and no other words", cmd.CommandPath()), hint: cmd.CommandPath() + " -- " + args[0]}
+		return &tenant.InputError{Msg: fmt.Sprintf("%s takes a command after --, and no other words", cmd.CommandPath()), Hint: cmd.CommandPath() + " -- " + args[0]}
 	}
 	return nil
 }

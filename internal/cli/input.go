@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"os"
+
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // maxInput bounds what is read from people.
@@ -16,7 +18,7 @@ func (a *app) openInput(path string) (io.ReadCloser, error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, &usageError{msg: err.Error(), hint: "name a file that can be read; - is standard input"}
+		return nil, &tenant.InputError{Msg: err.Error(), Hint: "name a file that can be read; - is standard input"}
 	}
 	return f, nil
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/auser/mvm/internal/fault"
 )
 
 // TestInterruptedWhileItWaits: a command that waits for whoever is at the other
@@ -87,7 +89,7 @@ func TestInterruptedWhileItWaits(t *testing.T) {
 			interrupt()
 			select {
 			case e := <-ended:
-				if e.code != exitInterrupted {
+				if e.code != fault.Interrupted {
 					t.Errorf("exit code %d: %s", e.code, e.said)
 				}
 			case <-time.After(20 * time.Second):

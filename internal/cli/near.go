@@ -10,6 +10,7 @@ import (
 
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 func unknownCommand(cmd *cobra.Command, word string) error {
@@ -25,7 +26,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	} else if cmd.Name() == "mvm" && isTenantVerb(cmd, word) {
 		hint = fmt.Sprintf("did you mean mvm tenant %s?", word)
 	}
-	return &usageError{msg: fmt.Sprintf("%s has no command %q", cmd.CommandPath(), word), hint: hint}
+	return &tenant.InputError{Msg: fmt.Sprintf("%s has no command %q", cmd.CommandPath(), word), Hint: hint}
 }
 
 // isTenantVerb says whether word is a verb of mvm tenant.

@@ -71,6 +71,7 @@ func Outputs() map[string]reflect.Type {
 	return types
 }
 
+// exitCodes are those of package fault, for the help.
 const exitCodes = `Exit codes:
   0    done, or already so
   1    failed

@@ -16,6 +16,7 @@ import (
 
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 func (a *app) tenantConsole() *cobra.Command {
@@ -84,7 +85,7 @@ func (k controlKey) String() string { return "Ctrl-" + string(rune(k)|0x40) }
 func parseKey(text string) (controlKey, error) {
 	upper := bytes.ToUpper([]byte(text))
 	if len(upper) != 2 || upper[0] != '^' || upper[1] < 'A' || upper[1] > '_' {
-		return 0, &usageError{msg: fmt.Sprintf("%q is no key with Ctrl", text), hint: "--escape takes ^] or ^O, for example"}
+		return 0, &tenant.InputError{Msg: fmt.Sprintf("%q is no key with Ctrl", text), Hint: "--escape takes ^] or ^O, for example"}
 	}
 	return controlKey(upper[1] & 0x1f), nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/auser/mvm/internal/archive"
 	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 func (a *app) tenantCp() *cobra.Command {
@@ -28,7 +29,7 @@ are not copied, and what comes from a guest belongs to whoever calls.`,
 			var err error
 			switch {
 			case in == out:
-				return &usageError{msg: "one side has to be a tenant's, <id>:<path>, and the other a path of this host", hint: "write ./name for a name with a colon"}
+				return &tenant.InputError{Msg: "one side has to be a tenant's, <id>:<path>, and the other a path of this host", Hint: "write ./name for a name with a colon"}
 			case in:
 				err = h.CopyIn(ctx, args[0], toID, toPath)
 			default:

@@ -11,6 +11,7 @@ import (
 
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/ssh"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 func (a *app) tenantPortForward() *cobra.Command {
@@ -25,7 +26,7 @@ connections come from itself, so services that listen on its loopback work.`,
   mvm tenant port-forward acme 8080:80 0.0.0.0:5432:5432`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 {
-				return &usageError{msg: cmd.CommandPath() + " takes a tenant id and ports", hint: "mvm tenant port-forward acme 8080:80"}
+				return &tenant.InputError{Msg: cmd.CommandPath() + " takes a tenant id and ports", Hint: "mvm tenant port-forward acme 8080:80"}
 			}
 			return nil
 		},
@@ -59,7 +60,7 @@ connections come from itself, so services that listen on its loopback work.`,
 
 // parseForward makes ssh's -L of [address:]port:port.
 func parseForward(arg string) (string, error) {
-	bad := &usageError{msg: fmt.Sprintf("%q names no ports", arg), hint: "write <host port>:<guest port>, such as 8080:80"}
+	bad := &tenant.InputError{Msg: fmt.Sprintf("%q names no ports", arg), Hint: "write <host port>:<guest port>, such as 8080:80"}
 	words := strings.Split(arg, ":")
 	addr := "127.0.0.1"
 	if len(words) == 3 {
@@ -88,7 +89,7 @@ func (a *app) tenantSSHConfig() *cobra.Command {
   ssh -F <(mvm tenant ssh-config acme web) web`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return &usageError{msg: cmd.CommandPath() + " takes tenant ids", hint: "mvm tenant ssh-config acme"}
+				return &tenant.InputError{Msg: cmd.CommandPath() + " takes tenant ids", Hint: "mvm tenant ssh-config acme"}
 			}
 			return nil
 		},

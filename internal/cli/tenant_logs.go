@@ -11,6 +11,7 @@ import (
 
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/logfile"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 func (a *app) tenantLogs() *cobra.Command {
@@ -84,5 +85,5 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 			return time.Date(y, m, d, t.Hour(), t.Minute(), t.Second(), 0, now.Location()), nil
 		}
 	}
-	return time.Time{}, &usageError{msg: fmt.Sprintf("%q is neither a length of time nor a moment", text), hint: `--since takes 90s, 2h, 3d, 10:15, 2026-08-01 or "2026-08-01 10:15"`}
+	return time.Time{}, &tenant.InputError{Msg: fmt.Sprintf("%q is neither a length of time nor a moment", text), Hint: `--since takes 90s, 2h, 3d, 10:15, 2026-08-01 or "2026-08-01 10:15"`}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 func (a *app) tenantSecrets() *cobra.Command {
@@ -60,14 +61,14 @@ func (a *app) secretGiven(given, file, env string) (key string, value []byte, er
 	key, behind, inPlace := strings.Cut(given, "=")
 	switch {
 	case inPlace && (env != "" || file != "-"):
-		return key, nil, &usageError{msg: fmt.Sprintf("the value of %s is given twice", key), hint: "leave it out behind the key"}
+		return key, nil, &tenant.InputError{Msg: fmt.Sprintf("the value of %s is given twice", key), Hint: "leave it out behind the key"}
 	case inPlace:
 		a.note("the value was in this command's arguments, which every user of this host can list; standard input is safer")
 		return key, []byte(behind), nil
 	case env != "":
 		text, ok := os.LookupEnv(env)
 		if !ok {
-			return key, nil, &usageError{msg: fmt.Sprintf("the environment has no variable %s", env), hint: "export it first"}
+			return key, nil, &tenant.InputError{Msg: fmt.Sprintf("the environment has no variable %s", env), Hint: "export it first"}
 		}
 		return key, []byte(text), nil
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/ssh"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 func (a *app) tenantSSH() *cobra.Command {
@@ -22,7 +23,7 @@ The words after -- reach the guest's shell exactly as they are: to use its
 pipes and variables, say: mvm tenant ssh acme -- sh -c 'ls /data | wc -l'`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if n := cmd.ArgsLenAtDash(); len(args) == 0 || n == 0 || n > 1 || n == -1 && len(args) > 1 {
-				return &usageError{msg: "mvm tenant ssh takes one tenant id and, after --, a command", hint: "mvm tenant ssh acme -- uname -a"}
+				return &tenant.InputError{Msg: "mvm tenant ssh takes one tenant id and, after --, a command", Hint: "mvm tenant ssh acme -- uname -a"}
 			}
 			return nil
 		},
@@ -47,7 +48,7 @@ to it, too.`,
   mvm tenant exec acme --tty -- top`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if cmd.ArgsLenAtDash() != 1 || len(args) < 2 {
-				return &usageError{msg: "mvm tenant exec takes one tenant id and, after --, a command", hint: "mvm tenant exec acme -- uname -a"}
+				return &tenant.InputError{Msg: "mvm tenant exec takes one tenant id and, after --, a command", Hint: "mvm tenant exec acme -- uname -a"}
 			}
 			return nil
 		},

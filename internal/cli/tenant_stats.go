@@ -9,6 +9,7 @@ import (
 
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/stats"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 func (a *app) tenantStats() *cobra.Command {
@@ -63,7 +64,7 @@ func intervalFlag(cmd *cobra.Command, interval *time.Duration, help string) {
 	check := cmd.Args
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if *interval < 100*time.Millisecond {
-			return &usageError{msg: fmt.Sprintf("an interval of %s is too short", *interval), hint: "--interval takes 100ms or more"}
+			return &tenant.InputError{Msg: fmt.Sprintf("an interval of %s is too short", *interval), Hint: "--interval takes 100ms or more"}
 		}
 		return check(cmd, args)
 	}

@@ -111,7 +111,7 @@ where the guest has resize2fs, and else at the next start.`,
 		RunE: a.onTenant("grow the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			var mib int
 			if _, err := fmt.Sscanf(args[1], "%d", &mib); err != nil || fmt.Sprint(mib) != args[1] {
-				return &usageError{msg: fmt.Sprintf("%q is no number of MiB", args[1]), hint: "mvm tenant volume grow acme 4096"}
+				return &tenant.InputError{Msg: fmt.Sprintf("%q is no number of MiB", args[1]), Hint: "mvm tenant volume grow acme 4096"}
 			}
 			done, err := h.Set(ctx, args[0], "/", func(s *tenant.Spec) { s.DataMiB = mib })
 			if err != nil {
@@ -155,7 +155,7 @@ func (a *app) volumeExport() *cobra.Command {
 				return atomicfile.Replace(to, 0o600, func(w io.Writer) error { return h.ExportVolume(ctx, args[0], w) })
 			}
 			if f, ok := a.Out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-				return &usageError{msg: "a volume is nothing for a terminal", hint: "name a file with --to, or pipe it"}
+				return &tenant.InputError{Msg: "a volume is nothing for a terminal", Hint: "name a file with --to, or pipe it"}
 			}
 			return h.ExportVolume(ctx, args[0], &stream{ctx: ctx, out: a.Out})
 		}),

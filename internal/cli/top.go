@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/auser/mvm/internal/stats"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 func (a *app) topCommand() *cobra.Command {
@@ -31,7 +32,7 @@ and PgDn, Home and End move; q quits. On a narrow terminal, columns are left out
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.width() == 0 || !term.IsTerminal(int(a.In.Fd())) {
-				return &usageError{msg: "mvm top needs a terminal", hint: "mvm tenant stats --json is for scripts"}
+				return &tenant.InputError{Msg: "mvm top needs a terminal", Hint: "mvm tenant stats --json is for scripts"}
 			}
 			h, err := a.host()
 			if err != nil {

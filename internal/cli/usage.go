@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // usageTemplate is cobra's, without its own wording of where help is found,
@@ -47,9 +49,9 @@ func exactArgs(n int, usage string) cobra.PositionalArgs {
 		if len(args) == n {
 			return nil
 		}
-		return &usageError{
-			msg:  fmt.Sprintf("%s takes %s, got %d", cmd.CommandPath(), usage, len(args)),
-			hint: fmt.Sprintf("see %s --help", cmd.CommandPath()),
+		return &tenant.InputError{
+			Msg:  fmt.Sprintf("%s takes %s, got %d", cmd.CommandPath(), usage, len(args)),
+			Hint: fmt.Sprintf("see %s --help", cmd.CommandPath()),
 		}
 	}
 }
@@ -59,7 +61,7 @@ func requireFlag(cmd *cobra.Command, name, example string) {
 	check := cmd.Args
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if !cmd.Flags().Changed(name) {
-			return &usageError{msg: fmt.Sprintf("%s needs --%s", cmd.CommandPath(), name), hint: example}
+			return &tenant.InputError{Msg: fmt.Sprintf("%s needs --%s", cmd.CommandPath(), name), Hint: example}
 		}
 		return check(cmd, args)
 	}
@@ -78,21 +80,21 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &unknown):
 		name := unknown.GetSpecifiedName()
 		if short := unknown.GetSpecifiedShortnames(); short != "" {
-			return &usageError{msg: fmt.Sprintf("%s has no flag -%s", cmd.CommandPath(), name), hint: hint}
+			return &tenant.InputError{Msg: fmt.Sprintf("%s has no flag -%s", cmd.CommandPath(), name), Hint: hint}
 		}
 		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
 		if near := nearest(name, names); near != "" {
 			hint = fmt.Sprintf("did you mean --%s?", near)
 		}
-		return &usageError{msg: fmt.Sprintf("%s has no flag --%s", cmd.CommandPath(), name), hint: hint}
+		return &tenant.InputError{Msg: fmt.Sprintf("%s has no flag --%s", cmd.CommandPath(), name), Hint: hint}
 	case errors.As(err, &value):
 		flag := value.GetFlag()
-		return &usageError{msg: fmt.Sprintf("--%s takes %s, not %q", flag.Name, kindOf(flag), value.GetValue()), hint: hint}
+		return &tenant.InputError{Msg: fmt.Sprintf("--%s takes %s, not %q", flag.Name, kindOf(flag), value.GetValue()), Hint: hint}
 	case errors.As(err, &missing):
-		return &usageError{msg: fmt.Sprintf("--%s needs a value", missing.GetFlag().Name), hint: hint}
+		return &tenant.InputError{Msg: fmt.Sprintf("--%s needs a value", missing.GetFlag().Name), Hint: hint}
 	}
-	return &usageError{msg: err.Error(), hint: hint}
+	return &tenant.InputError{Msg: err.Error(), Hint: hint}
 }
 
 // kindOf says what a flag's value has to be.
@@ -107,8 +109,3 @@ func kindOf(f *pflag.Flag) string {
 	}
 	return "another kind of value"
 }
-
-// usageError is a command line that makes no sense.
-type usageError struct{ msg, hint string }
-
-func (e *usageError) Error() string { return e.msg }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"github.com/auser/mvm/internal/cgroup"
 	"github.com/auser/mvm/internal/config"
 	"github.com/auser/mvm/internal/devvm"
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/supervisor"
@@ -377,12 +379,7 @@ func cgroupFinding(mode string, err error) Finding {
 func (h host) engine(ctx context.Context) Finding {
 	e, err := h.Engine(ctx, "")
 	if err != nil {
-		fix := "apt-get install docker.io"
-		var built *build.Error
-		if errors.As(err, &built) && built.Hint != "" {
-			fix = built.Hint
-		}
-		return failure(fix, "%v", err)
+		return failure(cmp.Or(fault.Hint(err), "apt-get install docker.io"), "%v", err)
 	}
 	return ok("%s %s", e.Name, e.Version)
 }

@@ -13,26 +13,20 @@ import (
 
 	"github.com/auser/mvm/internal/audit"
 	"github.com/auser/mvm/internal/config"
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
 )
 
-// What an error is about, for errors.Is. Bad input is a *tenant.InputError and
-// a missing tenant is store.ErrNotFound.
+// Error is a failure that comes with advice. Its kind is ErrState or ErrHost;
+// bad input is a *tenant.InputError and a missing tenant is store.ErrNotFound.
+type Error = fault.Error
+
+// What an error is about, for errors.Is.
 var (
-	ErrState = errors.New("wrong state")               // the tenant is not in a state for that
-	ErrHost  = errors.New("not possible on this host") // doctor says why
+	ErrState = fault.ErrState // the tenant is not in a state for that
+	ErrHost  = fault.ErrHost
 )
-
-// Error is a failure that comes with advice.
-type Error struct {
-	Kind error // ErrState or ErrHost
-	Msg  string
-	Hint string
-}
-
-func (e *Error) Error() string { return e.Msg }
-func (e *Error) Unwrap() error { return e.Kind }
 
 // Host is one state directory and the settings that hold for it.
 type Host struct {

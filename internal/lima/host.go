@@ -123,8 +123,10 @@ func (e *ChoiceError) Error() string {
 	return "guests cannot have hardware virtualisation here: " + e.Why
 }
 
-// Hint lists the choices.
-func (e *ChoiceError) Hint() string {
+func (e *ChoiceError) Unwrap() error { return ErrHost }
+
+// Advice lists the choices.
+func (e *ChoiceError) Advice() string {
 	return strings.Join([]string{
 		"choose one of these:",
 		"  mvm setup --machine software   guests are emulated inside the Lima VM (software tier): fine for trying things, slow, and no isolation boundary to rely on",

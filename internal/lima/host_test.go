@@ -42,7 +42,7 @@ func TestMacs(t *testing.T) {
 			t.Errorf("%s: chose %s without being asked", c.file, m)
 		case !c.nests:
 			for _, want := range []string{"--machine software", "--machine emulated", "remote Linux host", "no isolation boundary"} {
-				if !strings.Contains(choice.Hint(), want) {
+				if !strings.Contains(choice.Advice(), want) {
 					t.Errorf("the choices lack %q", want)
 				}
 			}

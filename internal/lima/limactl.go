@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/run"
 )
 
@@ -34,18 +35,11 @@ const (
 	StatusUnknown = "Unknown"
 )
 
-// ErrHost means that this host lacks what a Lima VM needs.
-var ErrHost = errors.New("not possible on this host")
-
 // Error is a failure that comes with advice.
-type Error struct {
-	Kind error // ErrHost, the cause, or nil
-	Msg  string
-	Hint string
-}
+type Error = fault.Error
 
-func (e *Error) Error() string { return e.Msg }
-func (e *Error) Unwrap() error { return e.Kind }
+// ErrHost means that this host lacks what a Lima VM needs.
+var ErrHost = fault.ErrHost
 
 // VM is the Lima instance that mvm runs in.
 type VM struct {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/auser/mvm/internal/lima"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // input is what the command inside reads as standard input: this program's,
@@ -28,7 +29,7 @@ func (a *app) input(ctx context.Context, in lima.Inputs, dir string) (*os.File, 
 				return feed(value)
 			}
 		}
-		return nil, &usageError{msg: "the environment has no variable " + in.Variable, hint: "export it first"}
+		return nil, &tenant.InputError{Msg: "the environment has no variable " + in.Variable, Hint: "export it first"}
 	case !in.Fleet:
 		return f, nil
 	}

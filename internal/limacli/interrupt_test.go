@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/fault"
 )
 
 // stopper is a limactl that stands still at its n-th call, before or after it
@@ -142,7 +144,7 @@ func (w *world) cutShort(t *testing.T, at string, with syscall.Signal) {
 	if !errors.As(err, &exit) {
 		t.Fatalf("%s: it was not cut short: %v\n%s", at, err, said.String())
 	}
-	if with == unix.SIGINT && exit.ExitCode() != exitInterrupted {
+	if with == unix.SIGINT && exit.ExitCode() != fault.Interrupted {
 		t.Errorf("%s: interrupted, it ends with %v:\n%s", at, err, said.String())
 	}
 }

@@ -21,25 +21,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/atomicfile"
-	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/lima"
 	"github.com/auser/mvm/internal/run"
 	"github.com/auser/mvm/internal/tenant"
-	"github.com/auser/mvm/internal/upgrade"
 )
-
-// Exit codes, the same as on Linux.
-const (
-	exitFailed      = 1
-	exitUsage       = 2
-	exitHost        = 5
-	exitInterrupted = 130
-)
-
-// usageError is a command line that makes no sense.
-type usageError struct{ msg, hint string }
-
-func (e *usageError) Error() string { return e.msg }
 
 // remoteExit hands on the exit code of the command inside.
 type remoteExit struct{ code int }
@@ -205,7 +191,7 @@ none. Local flakes are copied in first, to the same path.`,
 	}
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{msg: err.Error(), hint: fmt.Sprintf("see %s --help", cmd.CommandPath())}
+		return &tenant.InputError{Msg: err.Error(), Hint: fmt.Sprintf("see %s --help", cmd.CommandPath())}
 	})
 	root.AddCommand(a.bootstrapCommand(), a.setupCommand(), a.syncCommand(), a.limaCommand(), a.upgradeCommand(), a.versionCommand())
 	return root
@@ -219,7 +205,7 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 	if word, _ := verb(args); strings.HasPrefix(word, "__complete") {
 		// The Tab key starts no machine.
 		if inst, err := a.vm.Look(ctx); err != nil || inst.Status != lima.StatusRunning {
-			return &remoteExit{exitFailed}
+			return &remoteExit{1}
 		}
 	}
 	if err := a.vm.Ensure(ctx); err != nil {
@@ -271,42 +257,18 @@ func (a *app) runInside(ctx context.Context, c lima.Command) error {
 	return nil
 }
 
-// report prints err and its hint and says which exit code it means.
+// report prints err and its hint and returns the exit code.
 func (a *app) report(ctx context.Context, err error) int {
 	if err == nil {
 		return 0
 	}
-	var (
-		remote *remoteExit
-		usage  *usageError
-		choice *lima.ChoiceError
-		vm     *lima.Error
-		built  *build.Error
-		input  *tenant.InputError
-	)
-	code, hint := exitFailed, upgrade.Hint(err)
-	switch {
-	case errors.As(err, &remote):
+	var remote *remoteExit
+	if errors.As(err, &remote) {
 		return remote.code
-	case errors.As(err, &usage):
-		code, hint = exitUsage, usage.hint
-	case errors.As(err, &choice):
-		code, hint = exitHost, choice.Hint()
-	case errors.As(err, &vm):
-		hint = vm.Hint
-		if errors.Is(err, lima.ErrHost) {
-			code = exitHost
-		}
-	case errors.As(err, &input):
-		code, hint = exitUsage, input.Hint
-	case errors.As(err, &built):
-		hint = built.Hint
-		if errors.Is(err, build.ErrInput) {
-			code = exitUsage
-		}
 	}
+	code, hint := fault.Code(err), fault.Hint(err)
 	if ctx.Err() != nil || run.Interrupted(err) {
-		code, hint = exitInterrupted, "nothing is lost: the same command goes on from here"
+		code, hint = fault.Interrupted, "nothing is lost: the same command goes on from here"
 	}
 	fmt.Fprintf(a.err, "mvm: %v\n", err)
 	if hint != "" {

@@ -17,6 +17,7 @@ import (
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/lima"
 	"github.com/auser/mvm/internal/run"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // setupOptions are what was said on the command line.
@@ -178,7 +179,7 @@ func (a *app) settings(o setupOptions) (lima.Settings, error) {
 	}
 	for _, n := range []struct{ to, from *int }{{&s.CPUs, &o.CPUs}, {&s.MemGiB, &o.MemGiB}, {&s.DiskGiB, &o.DiskGiB}} {
 		if *n.from < 0 {
-			return s, &usageError{msg: "the Lima VM cannot have less than nothing", hint: "see mvm setup --help"}
+			return s, &tenant.InputError{Msg: "the Lima VM cannot have less than nothing", Hint: "see mvm setup --help"}
 		}
 		if *n.from > 0 {
 			*n.to = *n.from

@@ -9,6 +9,7 @@ import (
 
 	"github.com/auser/mvm/internal/buildinfo"
 	"github.com/auser/mvm/internal/lima"
+	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/upgrade"
 )
 
@@ -33,7 +34,7 @@ is not sent again.`,
 			}
 			for _, ref := range args {
 				if !lima.IsLocal(ref) {
-					return &usageError{msg: fmt.Sprintf("%q names no folder of this host", ref), hint: "write ./name for a folder"}
+					return &tenant.InputError{Msg: fmt.Sprintf("%q names no folder of this host", ref), Hint: "write ./name for a folder"}
 				}
 				s, err := a.vm.Sync(cmd.Context(), ref, dir)
 				if err != nil {
@@ -115,7 +116,7 @@ func (a *app) limaDelete() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !yes {
-				return &usageError{msg: "deleting the Lima VM loses every tenant in it and their data", hint: "say so with --yes"}
+				return &tenant.InputError{Msg: "deleting the Lima VM loses every tenant in it and their data", Hint: "say so with --yes"}
 			}
 			if err := a.vm.Delete(cmd.Context()); err != nil {
 				return err

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -77,6 +78,11 @@ func (e *BusyError) Error() string {
 	worked := max(time.Since(e.Holder.Since), 0) // the wall clock may have been set back
 	return fmt.Sprintf("%s is busy: process %d (%s) has worked on it for %s", e.What, e.Holder.PID, e.Holder.What, worked.Round(time.Second))
 }
+
+func (e *BusyError) Unwrap() error { return fault.ErrState }
+
+// Advice is the hint that goes with the error.
+func (e *BusyError) Advice() string { return "try again later, or give it longer with --wait 10m" }
 
 // LockTenant locks the tenant against other commands, waiting at most wait.
 func (s *Store) LockTenant(ctx context.Context, id string, wait time.Duration) (*Lock, error) {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/crash"
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -35,7 +36,7 @@ const (
 )
 
 // ErrNotFound means that there is no such tenant.
-var ErrNotFound = errors.New("no such tenant")
+var ErrNotFound error = fault.ErrNotFound
 
 // Store is an opened state directory.
 type Store struct {

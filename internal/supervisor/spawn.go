@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/crash"
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/store"
 )
 
@@ -30,11 +31,6 @@ type Progress struct {
 	Error string        `json:"error,omitempty"`
 	Hint  string        `json:"hint,omitempty"`
 }
-
-// StartError is a start that failed in the supervisor.
-type StartError struct{ Msg, Hint string }
-
-func (e *StartError) Error() string { return e.Msg }
 
 // The descriptors that a supervisor finds open besides 0, 1 and 2.
 const (
@@ -96,7 +92,7 @@ func follow(ctx context.Context, r *os.File, log string, progress func(Progress)
 		}
 		switch {
 		case p.Error != "":
-			return &StartError{p.Error, p.Hint}
+			return &fault.Error{Msg: p.Error, Hint: p.Hint}
 		case p.Up:
 			return nil
 		default:
@@ -106,7 +102,7 @@ func follow(ctx context.Context, r *os.File, log string, progress func(Progress)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return &StartError{"the supervisor ended before the VMM ran", "see " + log}
+	return &fault.Error{Msg: "the supervisor ended before the VMM ran", Hint: "see " + log}
 }
 
 // inherit takes over what Spawn left open. Nothing of it may reach the VMM.

@@ -15,6 +15,7 @@ import (
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/cgroup"
 	"github.com/auser/mvm/internal/crash"
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/fcconfig"
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/ssh"
@@ -129,7 +130,7 @@ func (l *launch) useImage() {
 
 // changed refuses artifacts that are not what was built.
 func (l *launch) changed(err error) error {
-	return &advisedError{err, "find out who changed it; mvm tenant build --force " + l.t.ID + " builds it anew"}
+	return &fault.Error{Err: err, Hint: "find out who changed it; mvm tenant build --force " + l.t.ID + " builds it anew"}
 }
 
 // verify refuses artifacts that changed since the build.

@@ -26,6 +26,7 @@ import (
 	"github.com/auser/mvm/internal/audit"
 	"github.com/auser/mvm/internal/config"
 	"github.com/auser/mvm/internal/crash"
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/logfile"
 	"github.com/auser/mvm/internal/proc"
 	"github.com/auser/mvm/internal/store"
@@ -395,12 +396,7 @@ func (s *supervisor) tell(p Progress) {
 
 func (s *supervisor) failStart(err error) {
 	s.log.Error("cannot start", "error", err)
-	p := Progress{Error: err.Error()}
-	var hinted interface{ Advice() string }
-	if errors.As(err, &hinted) {
-		p.Hint = hinted.Advice()
-	}
-	s.tell(p)
+	s.tell(Progress{Error: err.Error(), Hint: fault.Hint(err)})
 }
 
 // handle answers one client.

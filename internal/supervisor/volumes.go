@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/fcconfig"
 	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/vmm/jail"
@@ -53,7 +54,7 @@ func (l *launch) prepareVolume(ctx context.Context, v tenant.Volume) error {
 	if have := info.Size() >> 20; have != int64(v.SizeMiB) {
 		err := volume.Grow(ctx, path, v.SizeMiB)
 		if errors.Is(err, volume.ErrShrink) { // one that was kept from an earlier time
-			return &advisedError{err, fmt.Sprintf("give it the size that it has: --volume %dM:%s", have, v.Mount)}
+			return &fault.Error{Err: err, Hint: fmt.Sprintf("give it the size that it has: --volume %dM:%s", have, v.Mount)}
 		}
 		if err != nil {
 			return err
@@ -76,7 +77,7 @@ func (l *launch) copyFolder(ctx context.Context, v tenant.Volume) error {
 		MaxBytes: tenant.MaxFolderMiB << 20, UID: l.state.UID, GID: l.state.UID, Without: l.store.Root,
 	})
 	if errors.Is(err, os.ErrNotExist) {
-		return &advisedError{err, "make the folder again, or take the volume away: --volume none:" + v.Mount}
+		return &fault.Error{Err: err, Hint: "make the folder again, or take the volume away: --volume none:" + v.Mount}
 	}
 	if err != nil {
 		return err
@@ -93,17 +94,6 @@ func (l *launch) note(text string) {
 	l.tell(Progress{Note: text})
 	l.log.Info("volumes", "note", text)
 }
-
-// advisedError is an error with a hint.
-type advisedError struct {
-	error
-	advice string
-}
-
-func (e *advisedError) Unwrap() error { return e.error }
-
-// Advice is the hint that goes with the error.
-func (e *advisedError) Advice() string { return e.advice }
 
 // volumes are the disks beside the data as the configuration names them.
 func (l *launch) volumes() []fcconfig.Volume {

@@ -8,6 +8,8 @@ package tenant
 import (
 	"fmt"
 	"strings"
+
+	"github.com/auser/mvm/internal/fault"
 )
 
 // Limits and defaults of a spec.
@@ -32,6 +34,10 @@ type InputError struct {
 }
 
 func (e *InputError) Error() string { return e.Msg }
+func (e *InputError) Unwrap() error { return fault.ErrInput }
+
+// Advice is the hint that goes with the error.
+func (e *InputError) Advice() string { return e.Hint }
 
 // Spec is what a person asked for. It is written to spec.json.
 type Spec struct {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/auser/mvm/internal/buildinfo"
+	"github.com/auser/mvm/internal/fault"
 )
 
 // Done is what an upgrade found and did.
@@ -33,15 +34,23 @@ func (d Done) String() string {
 // Self looks for a newer release of the running program and, unless it is only
 // to be looked for, installs it. url is empty for the usual place.
 func Self(ctx context.Context, url string, check bool) (Done, error) {
+	done, err := self(ctx, url, check)
+	if advice := hint(err); advice != "" {
+		err = &fault.Error{Err: err, Hint: advice}
+	}
+	return done, err
+}
+
+func self(ctx context.Context, url string, check bool) (Done, error) {
 	if url == "" {
 		url = DefaultURL
 	}
 	s := Source{URL: url, Key: buildinfo.ReleaseKey(), Client: &http.Client{Timeout: 10 * time.Minute}}
-	self, err := os.Executable()
+	program, err := os.Executable()
 	if err != nil {
 		return Done{}, fmt.Errorf("cannot find this program: %w", err)
 	}
-	targets, err := Targets(self, runtime.GOOS, runtime.GOARCH)
+	targets, err := Targets(program, runtime.GOOS, runtime.GOARCH)
 	if err != nil {
 		return Done{}, err
 	}
@@ -65,8 +74,8 @@ func (s Source) Upgrade(ctx context.Context, have string, targets []Target, chec
 	return done, nil
 }
 
-// Hint says what to do about an error of this package's.
-func Hint(err error) string {
+// hint says what to do about an error of this package's.
+func hint(err error) string {
 	switch {
 	case errors.Is(err, ErrOffline):
 		return "nothing was changed; try again with a network, or name a mirror with MVM_RELEASE_URL"

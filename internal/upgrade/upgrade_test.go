@@ -132,7 +132,7 @@ func TestOfflineSaysSo(t *testing.T) {
 	s.source.URL = "http://127.0.0.1:1"
 	path, targets := program(t)
 	_, err := s.source.Upgrade(t.Context(), "v1.2.0", targets, false)
-	if !errors.Is(err, ErrOffline) || Hint(err) == "" || content(t, path) != "the old program" {
+	if !errors.Is(err, ErrOffline) || hint(err) == "" || content(t, path) != "the old program" {
 		t.Error(err)
 	}
 }
