@@ -362,8 +362,8 @@ func oneOrZero(b bool) string {
 
 // collect passes events on and keeps the warnings among them.
 func (b *builder) collect(e Event) {
-	if e.Kind == Warning {
-		b.warnings = append(b.warnings, e.Text)
+	if e.Kind == Warning && len(b.warnings) < maxWarnings {
+		b.warnings = append(b.warnings, cut(e.Text))
 	}
 	b.emit(e)
 }

@@ -60,8 +60,14 @@ type activity struct {
 	count Count  // as last reported
 }
 
-// tailLines is how much of a failed builder's output goes into the error.
-const tailLines = 25
+// What is remembered of all that a build says, which the flake's author may
+// make as much as they like: this process is bounded by nothing else.
+const (
+	tailLines     = 25       // the last lines of each kind, for an error's text
+	maxKept       = 16 << 10 // bytes of each
+	maxWarnings   = 100      // the first ones
+	maxActivities = 1 << 12  // at a time; what begins beyond is not counted
+)
 
 // nixLog turns what a build container says into events, keeps the readable
 // form in log and remembers what an error message needs. Its Write is given
@@ -150,7 +156,7 @@ func (l *nixLog) script(s string) {
 	case "definite":
 		l.tentative = false
 	case "fail":
-		l.failures = append(l.failures, clean(rest))
+		l.keep(&l.failures, clean(rest))
 	}
 }
 
@@ -175,6 +181,9 @@ func (l *nixLog) event(e nixEvent) {
 }
 
 func (l *nixLog) start(e nixEvent) {
+	if len(l.activities) == maxActivities {
+		return
+	}
 	a := &activity{kind: e.Type}
 	l.activities[e.ID] = a
 	switch e.Type {
@@ -262,7 +271,7 @@ func (l *nixLog) message(e nixEvent) {
 	switch e.Level {
 	case levelError:
 		kind = Failure
-		l.errors = append(l.errors, cleanLines(e.Msg))
+		l.keep(&l.errors, cleanLines(e.Msg))
 	case levelWarn:
 		kind = Warning
 	}
@@ -324,10 +333,18 @@ func (l *nixLog) write(line string) {
 }
 
 func (l *nixLog) keep(list *[]string, line string) {
-	*list = append(*list, line)
+	*list = append(*list, cut(line))
 	if len(*list) > tailLines {
 		*list = append((*list)[:0], (*list)[1:]...)
 	}
+}
+
+// cut bounds what is kept of a text. It copies, so that no more is held.
+func cut(text string) string {
+	if len(text) <= maxKept {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxKept], "") + "…"
 }
 
 var (

@@ -3,6 +3,7 @@ package build
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -71,6 +72,41 @@ func TestLongLineIsCut(t *testing.T) {
 	l.finish()
 	if got := strings.Count(log.String(), "x"); got < len(long)-4 {
 		t.Errorf("%d of %d characters are left", got, len(long))
+	}
+}
+
+// TestMemoryIsBounded lets a flake say without end what is remembered: traces,
+// which Nix tells as errors, warnings, and transfers that never end, which
+// builders may report, too.
+func TestMemoryIsBounded(t *testing.T) {
+	b := &builder{emit: func(Event) {}}
+	l := newNixLog(b.collect, io.Discard, time.Now())
+	text := strings.Repeat("x", 20<<10)
+	say := func(format string, args ...any) {
+		if _, err := fmt.Fprintf(l, format+"\n", args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 300 {
+		say(`@nix {"action":"msg","level":0,"msg":"trace: %d %s"}`, n, text)
+		say(`@nix {"action":"msg","level":1,"msg":"%d %s"}`, n, text)
+		say(`@mvm fail %d %s`, n, text)
+		say(`%d %s`, n, text)
+	}
+	for n := range 3 * maxActivities {
+		say(`@nix {"action":"start","id":%d,"type":101,"level":4,"text":""}`, n)
+	}
+	kept := len(l.partial)
+	for _, list := range [][]string{l.errors, l.failures, l.noise, l.tail, b.warnings} {
+		for _, line := range list {
+			kept += len(line)
+		}
+	}
+	if kept > 3<<20 || len(l.activities) > maxActivities {
+		t.Errorf("%d MiB and %d activities are kept", kept>>20, len(l.activities))
+	}
+	if words := l.lastWords(); !strings.Contains(words, "trace: 299 ") {
+		t.Errorf("the last words are not the last: %.100q", words)
 	}
 }
 

@@ -19,8 +19,9 @@ import (
 )
 
 // maxReport bounds each of the container's reports. They are as untrusted as
-// the build that ran beside them.
-const maxReport = 64 << 20
+// the build that ran beside them, and the largest, a flake's lock, stays in the
+// manifest, which every start reads.
+const maxReport = 4 << 20
 
 // manifest reads the container's reports. Image, artifacts and end are the
 // caller's to fill in.
