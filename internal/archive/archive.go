@@ -2,8 +2,8 @@
 //
 // It owns what may be in such a stream: regular files and folders. A guest is
 // not trusted: whatever its stream says, nothing is written outside of the
-// folder given, nothing gets another owner or special bits, and no links,
-// devices or pipes are made.
+// folder given, nothing gets another owner or special bits, no links, devices or
+// pipes are made, and the disk is not filled.
 package archive
 
 import (
@@ -16,6 +16,8 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/auser/mvm/internal/diskspace"
 )
 
 // ErrNothing means that a stream held nothing.
@@ -79,9 +81,14 @@ func Unpack(r io.Reader, dir, name string) error {
 		return err
 	}
 	defer root.Close()
-	tr := tar.NewReader(r)
+	top, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	u := unpacker{root, tar.NewReader(r), diskspace.Allowance{F: top}}
 	for n := 0; ; n++ {
-		h, err := tr.Next()
+		h, err := u.Next()
 		if errors.Is(err, io.EOF) {
 			if n == 0 {
 				return ErrNothing
@@ -93,32 +100,58 @@ func Unpack(r io.Reader, dir, name string) error {
 		if err != nil {
 			return fmt.Errorf("cannot understand what came: %w", err)
 		}
-		if err := unpack(root, tr, h, name); err != nil {
+		if err := u.unpack(h, name); err != nil {
 			return err
 		}
 	}
 }
 
-func unpack(root *os.Root, tr *tar.Reader, h *tar.Header, name string) error {
+// unpacker writes what is in a stream below root, as long as there is room.
+type unpacker struct {
+	root *os.Root
+	*tar.Reader
+	room diskspace.Allowance
+}
+
+// ofEntry is what a file or folder takes of a disk beside its content.
+const ofEntry = 4096
+
+func (u *unpacker) unpack(h *tar.Header, name string) error {
 	_, below, _ := strings.Cut(path.Clean(h.Name), "/")
 	to := path.Join(name, below)
 	if !filepath.IsLocal(h.Name) || !filepath.IsLocal(to) {
 		return fmt.Errorf("it names %q, which is no place in a folder", h.Name)
 	}
+	if err := u.room.Take(ofEntry); err != nil {
+		return err
+	}
 	mode := fs.FileMode(h.Mode) & 0o777
 	switch h.Typeflag {
 	case tar.TypeDir:
-		if err := root.Mkdir(to, mode|0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := u.root.Mkdir(to, mode|0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		return nil
 	case tar.TypeReg:
-		f, err := root.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+		f, err := u.root.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(f, tr)
+		_, err = io.Copy(takingRoom{f, &u.room}, u)
 		return errors.Join(err, f.Close())
 	}
 	return fmt.Errorf("%q is neither a file nor a folder", h.Name)
+}
+
+// takingRoom writes where there is room for it.
+type takingRoom struct {
+	io.Writer
+	room *diskspace.Allowance
+}
+
+func (w takingRoom) Write(p []byte) (int, error) {
+	if err := w.room.Take(int64(len(p))); err != nil {
+		return 0, err
+	}
+	return w.Writer.Write(p)
 }

@@ -30,7 +30,7 @@ var layers = [][]string{
 	{"internal/store"},
 	{"internal/config", "internal/fleet", "internal/archive"},
 	{"internal/tenant"},
-	{"internal/run", "internal/undo", "internal/proc", "internal/buildinfo", "internal/atomicfile", "internal/logfile"},
+	{"internal/run", "internal/undo", "internal/proc", "internal/buildinfo", "internal/atomicfile", "internal/logfile", "internal/diskspace"},
 	{"internal/crash", "internal/fault", "internal/goldenfile"},
 }
 

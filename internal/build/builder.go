@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/auser/mvm/internal/crash"
+	"github.com/auser/mvm/internal/diskspace"
 	"github.com/auser/mvm/internal/run"
 	"golang.org/x/sys/unix"
 )
@@ -290,15 +291,22 @@ func (b *builder) runContainer(ctx context.Context, out string) error {
 	if err := b.makeRoom(ctx); err != nil {
 		return err
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	if err := b.watchRoom(ctx, out, end); err != nil {
+		return err
+	}
 	b.log.enter(PhaseContainer, b.image.Ref)
 	err := engineRun{b.engine, b.container(out), b.log}.run(ctx)
-	if run.ExitCode(err) != exitUnprepared || ctx.Err() != nil {
-		return err
+	if run.ExitCode(err) == exitUnprepared && ctx.Err() == nil {
+		if err = b.newStore(ctx, true); err == nil {
+			err = engineRun{b.engine, b.container(out), b.log}.run(ctx)
+		}
 	}
-	if err := b.newStore(ctx, true); err != nil {
-		return err
+	if cause := context.Cause(ctx); errors.Is(cause, diskspace.ErrFull) {
+		return cause
 	}
-	return engineRun{b.engine, b.container(out), b.log}.run(ctx)
+	return err
 }
 
 func (b *builder) labels() [][2]string {

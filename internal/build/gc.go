@@ -192,14 +192,10 @@ func (g *collector) removeVolume(ctx context.Context, engine Engine, name string
 	g.items = append(g.items, item)
 }
 
-// volumeSize looks where the engine says that the volume is; -1 is unknown,
-// as with an engine on another machine.
+// volumeSize is what removing the volume would free; -1 is unknown.
 func (e Engine) volumeSize(ctx context.Context, name string) int64 {
-	path, err := e.output(ctx, volumePathArgs(name)...)
-	if err != nil || !filepath.IsAbs(path) {
-		return -1
-	}
-	if _, err := os.Stat(path); err != nil {
+	path := e.volumePath(ctx, name)
+	if path == "" {
 		return -1
 	}
 	size, err := diskUsage(path)
@@ -207,4 +203,17 @@ func (e Engine) volumeSize(ctx context.Context, name string) int64 {
 		return -1
 	}
 	return size
+}
+
+// volumePath is where the engine says that the volume is; "" is unknown, as
+// with an engine on another machine.
+func (e Engine) volumePath(ctx context.Context, name string) string {
+	path, err := e.output(ctx, volumePathArgs(name)...)
+	if err != nil || !filepath.IsAbs(path) {
+		return ""
+	}
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
 }

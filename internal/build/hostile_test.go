@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/build/enginetest"
 )
@@ -208,6 +210,42 @@ func TestHostileOutput(t *testing.T) {
 			}
 			t.Log(explain(err))
 		})
+	}
+}
+
+// TestFillingTheDisk lets a build write without end, to its outputs' disk. It is
+// ended while there is room left for others, and nothing of it stays.
+func TestFillingTheDisk(t *testing.T) {
+	engine := enginetest.Docker(t)
+	req := newRequest(t, engine, writeGuest(t, probing(`
+      $bb dd if=/dev/zero of=/out/more bs=1M count=75 2>/dev/null
+      while $bb dd if=/dev/zero bs=64k count=2 >>/out/more 2>/dev/null; do $bb usleep 200000; done
+      echo "the disk was full" >&2
+    `)))
+	req.NoSandbox = true // in Nix's there is no /out
+	if err := os.Mkdir(req.BuildDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("small", req.BuildDir, "tmpfs", 0, "size=80m,mode=700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(req.BuildDir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	_, _, err := build.Build(t.Context(), req, nil)
+	if !errors.Is(err, build.ErrHost) || !strings.Contains(explain(err), "too little room") {
+		t.Errorf("err = %s", explain(err))
+	}
+	if log := readFile(t, req.LogPath); strings.Contains(log, "the disk was full") {
+		t.Errorf("it was ended too late:\n%s", log)
+	}
+	if left := stores(t, engine, req.Scope); len(left) > 0 {
+		t.Errorf("its store is left: %s", left)
+	}
+	if left, err := filepath.Glob(filepath.Join(req.BuildDir, req.Tenant, "out")); err != nil || len(left) > 0 {
+		t.Errorf("left: %s, %v", left, err)
 	}
 }
 

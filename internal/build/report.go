@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/auser/mvm/internal/diskspace"
 	"github.com/auser/mvm/internal/run"
 )
 
@@ -193,6 +194,8 @@ func readOutputs(out string, p plan) ([]Output, error) {
 // explain turns a container that failed into an error for people.
 func (b *builder) explain(ctx context.Context, out string, err error) error {
 	switch {
+	case errors.Is(err, diskspace.ErrFull):
+		return b.filled(ctx)
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 		return &Error{Kind: ErrBuild, Msg: fmt.Sprintf("the build took longer than its limit of %s", b.req.Limits.Timeout),
 			Log: b.log.lastWords(), Hint: "raise the limit, or see the log for what took so long"}

@@ -19,7 +19,8 @@ func (a *app) tenantCp() *cobra.Command {
 
 One side is a path of this host, the other <id>:<path>. Where the target is a
 folder, or ends with a slash, the copy goes into it. Links, devices and pipes
-are not copied, and what comes from a guest belongs to whoever calls.`,
+are not copied, and what comes from a guest belongs to whoever calls. It stops
+where this host's disk would keep less than a twentieth of its size, or 1 GiB.`,
 		Example: `  mvm tenant cp ./site acme:/data/
   mvm tenant cp acme:/data/report.pdf .`,
 		Args: exactArgs(2, "what to copy and where to"),

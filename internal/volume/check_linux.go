@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/auser/mvm/internal/diskspace"
 )
 
 // Info is what a look at a data volume shows. While a VM runs, what concerns
@@ -57,7 +59,7 @@ func Sizes(path string) (now, most int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	room, err := roomFor(f)
+	room, err := diskspace.Room(f)
 	return stat.Size, max(stat.Size, stat.Blocks*512+room), err
 }
 

@@ -11,7 +11,8 @@ import (
 	"path/filepath"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/diskspace"
 )
 
 // A data volume travels as a zstd stream of the raw image, with zstd's
@@ -177,7 +178,7 @@ func decode(ctx context.Context, f *os.File, r io.Reader, limit int64) error {
 	}
 	defer dec.Close()
 	buf := make([]byte, chunk)
-	w := sparseWriter{f: f}
+	w := sparseWriter{f: f, room: diskspace.Allowance{F: f}}
 	var off int64
 	for {
 		if err := ctx.Err(); err != nil {
@@ -217,14 +218,12 @@ func fill(r io.Reader, buf []byte) (n int, err error) {
 // sparseWriter writes to a file what is not zero, and leaves the disk some
 // room.
 type sparseWriter struct {
-	f      *os.File
-	budget int64 // bytes to write until the next look at the disk
+	f    *os.File
+	room diskspace.Allowance
 }
 
-const (
-	holeSize   = 4096 // the smallest hole that is worth making
-	spaceCheck = 64 << 20
-)
+// holeSize is that of the smallest hole that is worth making.
+const holeSize = 4096
 
 func (w *sparseWriter) writeAt(p []byte, off int64) error {
 	for len(p) > 0 {
@@ -253,29 +252,9 @@ func prefix(p []byte, zero bool) int {
 }
 
 func (w *sparseWriter) write(p []byte, off int64) error {
-	if w.budget < int64(len(p)) {
-		room, err := roomFor(w.f)
-		if err != nil {
-			return err
-		}
-		if room < int64(len(p)) {
-			return fmt.Errorf("the disk has too little room to spare: %w", unix.ENOSPC)
-		}
-		w.budget = min(room, spaceCheck)
+	if err := w.room.Take(int64(len(p))); err != nil {
+		return err
 	}
-	w.budget -= int64(len(p))
 	_, err := w.f.WriteAt(p, off)
 	return err
-}
-
-// roomFor is how many bytes the disk of f can take until it has only a
-// twentieth of its size left, or 1 GiB: a disk that runs full hurts all
-// tenants.
-func roomFor(f *os.File) (int64, error) {
-	var s unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
-		return 0, &fs.PathError{Op: "statfs", Path: f.Name(), Err: err}
-	}
-	reserve := min(int64(s.Blocks)*s.Bsize/20, 1<<30)
-	return int64(s.Bavail)*s.Bsize - reserve, nil
 }
