@@ -3,9 +3,14 @@ package tests
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // TestRestart kills the VMM of a tenant under each restart policy, again and
@@ -50,6 +55,45 @@ func TestRestart(t *testing.T) {
 			k.nothingLeft(t)
 		})
 	}
+	t.Run("alone", k.standsAlone)
+}
+
+// standsAlone: what runs is neither its caller's nor its caller's session's. It
+// keeps nothing that the command was given open, such as the lock of a script,
+// and goes on where the session ends that it was started in.
+func (k *killEnv) standsAlone(t *testing.T) {
+	for _, args := range [][]string{create("acme"), {"link"}} {
+		k.do(t, args)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command(filepath.Join(k.bin, "mvm"), "--root", k.root, "tenant", "run", "acme", "--no-wait")
+	cmd.ExtraFiles = []*os.File{w, w, w, w} // more than a supervisor is given on purpose
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	w.Close()
+	if err := r.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("what the command was given is still open: %v", err)
+	}
+	p, err := os.FindProcess(int(k.state(t)["supervisor_pid"].(float64)))
+	if err == nil {
+		err = p.Signal(syscall.SIGHUP)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.mvm(t, "tenant", "pause", "acme")
+	k.mvm(t, "tenant", "resume", "acme")
+	k.want(t, "running")
+	k.mvm(t, "tenant", "destroy", "acme", "--yes", "--wipe-volumes")
+	k.nothingLeft(t)
 }
 
 // observed is what show says.

@@ -72,7 +72,12 @@ func Spawn(ctx context.Context, s *store.Store, id string, lock *store.Lock, pro
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{lock.PassOn(), w} // fdLock, fdProgress
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
-	err = cmd.Start()
+	// What this process was given open, such as a shell script's lock, is not
+	// to be held as long as the guest runs.
+	err = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+	if err == nil {
+		err = cmd.Start()
+	}
 	w.Close()
 	if err != nil {
 		return fmt.Errorf("cannot start the supervisor: %w", err)

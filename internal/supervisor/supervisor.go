@@ -70,6 +70,8 @@ func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) er
 	ctx = context.WithoutCancel(ctx)
 	terminate := make(chan os.Signal, 1)
 	signal.Notify(terminate, unix.SIGTERM)
+	// A login session that ends may send this to all that was started in it.
+	signal.Ignore(unix.SIGHUP)
 	began := time.Now()
 	s := &supervisor{
 		store: st, config: cfg, t: st.Tenant(id), progress: progress,
