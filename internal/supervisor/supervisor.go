@@ -153,7 +153,7 @@ func (s *supervisor) limitSelf() error {
 	if err != nil {
 		return err
 	}
-	largest := max(uint64(now), smallestFileLimit)
+	largest := max(uint64(now), smallestFileLimit, uint64(s.config.Logs.ConsoleMaxMiB)<<20)
 	for _, v := range spec.Volumes {
 		mib := v.SizeMiB
 		if v.Folder != "" {
@@ -167,7 +167,7 @@ func (s *supervisor) limitSelf() error {
 	return vmm.LimitSelf(largest, uint64(most))
 }
 
-// smallestFileLimit leaves room for what this process itself writes.
+// smallestFileLimit leaves room for what else this process itself writes.
 const smallestFileLimit = 64 << 20
 
 // live runs the VM, again and again as the policy says.
