@@ -43,9 +43,6 @@ func Write(path string, data []byte, mode fs.FileMode) error {
 // An error of write's is handed on as it is.
 func Replace(path string, mode fs.FileMode, write func(io.Writer) error) (err error) {
 	dir, base := filepath.Dir(path), filepath.Base(path) // never "", which stands for the system's folder of temporary files
-	if err := sweep(dir, prefix+base+"-"); err != nil {
-		return err
-	}
 	f, err := create(dir, base)
 	if err != nil {
 		return err
@@ -72,10 +69,38 @@ func Replace(path string, mode fs.FileMode, write func(io.Writer) error) (err er
 	return SyncDir(dir)
 }
 
-// create makes the temporary file, locked.
+// create makes the temporary file, locked. Those for one path are numbered, so
+// that it finds what killed writers left without reading the folder, which may
+// hold tens of thousands of files.
 func create(dir, base string) (*os.File, error) {
+	var mine *os.File
+	for n := 0; ; n++ {
+		path := filepath.Join(dir, fmt.Sprintf("%s%s-%d", prefix, base, n))
+		var err error
+		if mine == nil {
+			mine, err = createAt(path)
+		} else if err = removeLeft(path); errors.Is(err, fs.ErrNotExist) {
+			return mine, nil
+		}
+		if err != nil && !errors.Is(err, errHeld) {
+			if mine != nil {
+				err = errors.Join(err, os.Remove(mine.Name()), mine.Close())
+			}
+			return nil, err
+		}
+	}
+}
+
+// createAt makes it at path, in place of what a killed writer left there.
+func createAt(path string) (*os.File, error) {
 	for {
-		f, err := os.CreateTemp(dir, prefix+base+"-*")
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			if err := ignore(removeLeft(path), fs.ErrNotExist); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +110,7 @@ func create(dir, base string) (*os.File, error) {
 			err = unix.Fstat(int(f.Fd()), &st)
 		}
 		if err != nil {
-			return nil, errors.Join(err, os.Remove(f.Name()), f.Close())
+			return nil, errors.Join(err, os.Remove(path), f.Close())
 		}
 		if st.Nlink > 0 {
 			return f, nil
@@ -133,7 +158,7 @@ func SyncDir(dir string) error {
 // Leftovers lists what killed writers left in dir.
 func Leftovers(dir string) ([]string, error) {
 	var left []string
-	err := eachLeftover(dir, prefix, func(path string) error {
+	err := eachLeftover(dir, func(path string) error {
 		left = append(left, path)
 		return nil
 	})
@@ -142,48 +167,40 @@ func Leftovers(dir string) ([]string, error) {
 
 // Sweep removes what killed writers left in dir. Whoever is writing there is
 // not disturbed.
-func Sweep(dir string) error { return sweep(dir, prefix) }
+func Sweep(dir string) error { return eachLeftover(dir, remove) }
 
-func sweep(dir, prefix string) error {
-	return eachLeftover(dir, prefix, func(path string) error {
-		if err := ignore(os.Remove(path), fs.ErrNotExist); err != nil {
-			return fmt.Errorf("cannot remove a leftover: %w", err)
-		}
-		return nil
-	})
+// removeLeft removes the temporary file at path if it is a killed writer's. It
+// is errHeld where it is not, and fs.ErrNotExist where there is none.
+func removeLeft(path string) error { return unlessHeld(path, remove) }
+
+func remove(path string) error {
+	if err := ignore(os.Remove(path), fs.ErrNotExist); err != nil {
+		return fmt.Errorf("cannot remove a leftover: %w", err)
+	}
+	return nil
 }
 
 // eachLeftover calls do for each temporary file in dir that no living writer
 // holds; while it does, none can take it.
-func eachLeftover(dir, prefix string, do func(path string) error) error {
+func eachLeftover(dir string, do func(path string) error) error {
 	if dir == "" {
 		dir = "."
 	}
-	names, err := withPrefix(dir, prefix)
+	names, err := temporary(dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		path := filepath.Join(dir, name)
-		info, err := os.Lstat(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // its writer has done
-			err = nil
-		case err != nil:
-		case info.Mode().Type() == fs.ModeSymlink:
-			err = do(path)
-		case info.Mode().IsRegular():
-			err = unlessHeld(path, do)
-		}
-		if err != nil {
+		err := unlessHeld(filepath.Join(dir, name), do)
+		if err = ignore(ignore(err, errHeld), fs.ErrNotExist); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// withPrefix is for large folders: what it does not look for costs little.
-func withPrefix(dir, prefix string) ([]string, error) {
+// temporary is for large folders: what it does not look for costs little.
+func temporary(dir string) ([]string, error) {
 	d, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -198,19 +215,38 @@ func withPrefix(dir, prefix string) ([]string, error) {
 	return names, err
 }
 
+// errHeld is of a file that a living writer holds, or that is no writer's.
+var errHeld = errors.New("in use")
+
 func unlessHeld(path string, do func(path string) error) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // its writer has done
+	info, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return err
+	case info.Mode().Type() == fs.ModeSymlink:
+		return do(path)
+	case !info.Mode().IsRegular():
+		return errHeld
 	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		return nil
+		return errHeld
 	} else if err != nil {
 		return err
+	}
+	// Its writer may have ended meanwhile, and another one be at the path.
+	locked, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if now, err := os.Lstat(path); err != nil {
+		return err
+	} else if !os.SameFile(locked, now) {
+		return errHeld
 	}
 	return do(path)
 }

@@ -49,8 +49,9 @@ func TestWriteReplaces(t *testing.T) {
 
 func TestAKilledWritersFileGoesWithTheNextWrite(t *testing.T) {
 	dir := t.TempDir()
-	killed, others := filepath.Join(dir, ".tmp-f-123"), filepath.Join(dir, ".tmp-g-456")
-	for _, path := range []string{killed, others} {
+	others := filepath.Join(dir, ".tmp-g-0")
+	// Three wrote f side by side, and two were killed.
+	for _, path := range []string{filepath.Join(dir, ".tmp-f-1"), filepath.Join(dir, ".tmp-f-2"), others} {
 		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -74,10 +75,15 @@ func TestAKilledWritersFileGoesWithTheNextWrite(t *testing.T) {
 
 func TestALivingWritersFileStays(t *testing.T) {
 	dir := t.TempDir()
-	f, err := create(dir+"/", "f")
+	f, err := create(dir, "f")
 	if err != nil {
 		t.Fatal(err)
 	}
+	other, err := create(dir, "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
 	if err := Write(filepath.Join(dir, "f"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -94,12 +100,28 @@ func TestALivingWritersFileStays(t *testing.T) {
 	if _, err := os.Stat(f.Name()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file of a dead writer is still there: %v", err)
 	}
+	if _, err := os.Stat(other.Name()); err != nil {
+		t.Error("the file of a living writer was swept")
+	}
 }
 
+// TestWritersAtOnce: others also sweep meanwhile, and take no living writer's file.
 func TestWritersAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
+	if err := Write(path, []byte("writer --"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 100 {
+				if err := Sweep(dir); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
 	for i := range 16 {
 		wg.Go(func() {
 			for range 10 {
