@@ -1,12 +1,10 @@
 package lifecycle
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -160,8 +158,8 @@ func (h *Host) lease(ctx context.Context, spec tenant.Spec) (tenant.State, error
 	if err != nil {
 		return tenant.State{}, err
 	}
-	if err := h.checkNames(id, leases.IDs()); err != nil {
-		return tenant.State{}, err
+	if other, clash := tenant.Clash(h.Store.Scope, id, leases.IDs()); clash {
+		return tenant.State{}, &tenant.InputError{Msg: fmt.Sprintf("the names derived from %s are those of tenant %s", id, other), Hint: "choose another id"}
 	}
 	if changed {
 		if err := h.saveLeases(leases); err != nil {
@@ -184,19 +182,6 @@ func (h *Host) lease(ctx context.Context, spec tenant.Spec) (tenant.State, error
 		CreatedAt: now, Phase: tenant.Created, Since: now,
 	}
 	return state, h.Store.CreateState(id, state)
-}
-
-// checkNames refuses an id whose derived names collide with another tenant's.
-// The hashes are long enough that nobody should ever see this.
-func (h *Host) checkNames(id string, others iter.Seq[string]) error {
-	scope := h.Store.Scope
-	tap, mac, hash := tenant.TapName(scope, id), tenant.MAC(scope, id), tenant.ShortHash(id)
-	for other := range others {
-		if other != id && (tenant.TapName(scope, other) == tap || bytes.Equal(tenant.MAC(scope, other), mac) || tenant.ShortHash(other) == hash) {
-			return &tenant.InputError{Msg: fmt.Sprintf("the names derived from %s are those of tenant %s", id, other), Hint: "choose another id"}
-		}
-	}
-	return nil
 }
 
 // settleVolumes decides what the new tenant's volumes are, whatever a create

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,5 +60,25 @@ func TestReconcileRebuildsTheLeases(t *testing.T) {
 	leases, damaged, err := h.readLeases()
 	if err != nil || damaged != nil || leases.Leases()["acme"].String() != state.Net.IP {
 		t.Errorf("leases = %v, %v, %v", leases, damaged, err)
+	}
+}
+
+// TestLeaseRefusesAClash: these two ids have one short hash.
+func TestLeaseRefusesAClash(t *testing.T) {
+	h := newHost(t)
+	if err := makeFolders(h.Store.Tenant("team-17810026")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.lease(t.Context(), tenant.Spec{TenantID: "team-17810026"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := h.lease(t.Context(), tenant.Spec{TenantID: "team-30578529"})
+	var input *tenant.InputError
+	if !errors.As(err, &input) || !strings.Contains(err.Error(), "team-17810026") {
+		t.Errorf("err = %v", err)
+	}
+	leases, err := h.leases()
+	if err != nil || len(leases.Leases()) != 1 {
+		t.Errorf("leases = %v, %v", leases, err)
 	}
 }

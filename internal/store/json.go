@@ -22,7 +22,7 @@ func WriteJSON(path string, v any) error {
 
 // SweepHostTemp removes what killed writes of shared files left.
 func (s *Store) SweepHostTemp() error {
-	return errors.Join(atomicfile.Sweep(s.Root), atomicfile.Sweep(filepath.Dir(s.LeasesFile())))
+	return errors.Join(atomicfile.Sweep(s.Root), atomicfile.Sweep(filepath.Dir(s.LeasesFile())), atomicfile.Sweep(s.auditDir()))
 }
 
 // SHA256 is the hexadecimal digest of data.

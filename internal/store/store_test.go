@@ -321,3 +321,24 @@ func TestBuildsLockWaitsForWhatIsNoTenants(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSweepHostTemp: a writer of each kind of file that tenants share was killed.
+func TestSweepHostTemp(t *testing.T) {
+	s := open(t)
+	var left []string
+	for _, path := range []string{s.ConfigFile(), s.LeasesFile(), s.AuditFile("acme") + ".head"} {
+		path = filepath.Join(filepath.Dir(path), ".tmp-"+filepath.Base(path)+"-0")
+		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, path)
+	}
+	if err := s.SweepHostTemp(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range left {
+		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", path, err)
+		}
+	}
+}

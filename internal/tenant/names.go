@@ -3,8 +3,10 @@ package tenant
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"net"
 	"strings"
 )
@@ -54,23 +56,61 @@ func TapName(scope, id string) string {
 	if name := "tap-" + id; scope == "" && len(name) <= MaxTapName {
 		return name
 	}
-	return "tap_" + digest("tap", scope, id)[:11]
+	return "tap_" + hashTap(scope, id).digits(tapDigits)
 }
 
 // MAC is the guest's address: locally administered, from a hash of the id.
 func MAC(scope, id string) net.HardwareAddr {
-	sum := sha256.Sum256([]byte("mvm/mac\x00" + scope + "\x00" + id))
-	return net.HardwareAddr{0x02, sum[0], sum[1], sum[2], sum[3], sum[4]}
+	sum := hashMAC(scope, id)
+	return append(net.HardwareAddr{0x02}, sum[:macDigits/2]...)
 }
 
 // MachineID is the guest's machine-id(5): 32 lower-case hexadecimal digits.
-func MachineID(scope, id string) string { return digest("machine-id", scope, id)[:32] }
+func MachineID(scope, id string) string { return hash("machine-id", scope, id).digits(32) }
 
 // ShortHash names what must be short for the tenant, such as the folder of
 // its sockets.
-func ShortHash(id string) string { return digest("id", "", id)[:12] }
+func ShortHash(id string) string { return hashShort(id).digits(shortDigits) }
 
-func digest(use, scope, id string) string {
-	sum := sha256.Sum256([]byte("mvm/" + use + "\x00" + scope + "\x00" + id))
-	return hex.EncodeToString(sum[:])
+// How many hexadecimal digits of a hash are in a name.
+const (
+	tapDigits   = 11
+	macDigits   = 10
+	shortDigits = 12
+)
+
+func hashTap(scope, id string) sum { return hash("tap", scope, id) }
+func hashMAC(scope, id string) sum { return hash("mac", scope, id) }
+func hashShort(id string) sum      { return hash("id", "", id) }
+
+// Clash returns one of the other ids that has a derived name in common with id;
+// there should never be one. It takes neither memory nor long, since who creates
+// a tenant looks at all others.
+func Clash(scope, id string, others iter.Seq[string]) (other string, clash bool) {
+	type names struct{ tap, mac, short uint64 }
+	of := func(id string) names {
+		return names{hashTap(scope, id).number(tapDigits), hashMAC(scope, id).number(macDigits), hashShort(id).number(shortDigits)}
+	}
+	mine := of(id)
+	for other := range others {
+		if its := of(other); other != id && (its.tap == mine.tap || its.mac == mine.mac || its.short == mine.short) {
+			return other, true
+		}
+	}
+	return "", false
 }
+
+type sum [sha256.Size]byte
+
+func hash(use, scope, id string) sum {
+	text := append(make([]byte, 0, 128), "mvm/"...) // on the stack
+	text = append(append(text, use...), 0)
+	text = append(append(text, scope...), 0)
+	return sha256.Sum256(append(text, id...))
+}
+
+// digits are the first n hexadecimal ones.
+func (s sum) digits(n int) string { return hex.EncodeToString(s[:])[:n] }
+
+// number is the same digits as one number.
+func (s sum) number(n int) uint64 { return binary.BigEndian.Uint64(s[:8]) >> (64 - 4*n) }

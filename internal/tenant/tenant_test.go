@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,43 @@ func TestNamesArePureAndFit(t *testing.T) {
 	}
 	if id := MachineID("", "acme"); len(id) != 32 {
 		t.Errorf("MachineID = %q", id)
+	}
+}
+
+// TestNamesStay: tenants keep theirs over all versions of mvm.
+func TestNamesStay(t *testing.T) {
+	for _, c := range []struct{ scope, id, tap, mac, machine, short string }{
+		{"", "acme", "tap-acme", "02:49:5c:3a:a0:68", "ad872c6574e96e1151fb10dba16ef627", "da1e58a33deb"},
+		{"", "a-longer-id-than-fits", "tap_87bff8a45fc", "02:69:17:70:b4:4d", "be0cc372b4922a10f5db987607d10331", "f1735fd96f58"},
+		{"0123abcd", "acme", "tap_3c5edf24de4", "02:b6:19:91:d9:dd", "337af0dfd33d318ce656cb4cccd834bf", "da1e58a33deb"},
+	} {
+		if tap, mac := TapName(c.scope, c.id), MAC(c.scope, c.id).String(); tap != c.tap || mac != c.mac {
+			t.Errorf("%s of %q: %s, %s", c.id, c.scope, tap, mac)
+		}
+		if machine, short := MachineID(c.scope, c.id), ShortHash(c.id); machine != c.machine || short != c.short {
+			t.Errorf("%s of %q: %s, %s", c.id, c.scope, machine, short)
+		}
+	}
+}
+
+// TestClash: these do have one name in common. They were found among 36 million
+// ids.
+func TestClash(t *testing.T) {
+	for name, pair := range map[string][2]string{
+		MAC("", "team-1111477").String(): {"team-1111477", "team-2327593"},
+		TapName("", "team-1850764"):      {"team-1850764", "team-5387745"},
+		ShortHash("team-17810026"):       {"team-17810026", "team-30578529"},
+	} {
+		id, other := pair[0], pair[1]
+		if name != MAC("", other).String() && name != TapName("", other) && name != ShortHash(other) {
+			t.Fatalf("%s is no name of %s", name, other)
+		}
+		if got, clash := Clash("", id, slices.Values([]string{id, "acme", other})); !clash || got != other {
+			t.Errorf("%s and %s are both %s: %q, %v", id, other, name, got, clash)
+		}
+		if got, clash := Clash("", id, slices.Values([]string{id, "acme"})); clash {
+			t.Errorf("%s clashes with %s", id, got)
+		}
 	}
 }
 

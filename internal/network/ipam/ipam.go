@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -57,24 +58,17 @@ func (e *SubnetChangedError) Error() string {
 // Registry is who has which address. The zero value is of no use: see New,
 // Load and Rebuild.
 type Registry struct {
-	subnet  netip.Prefix // with the gateway's address, as in the configuration
-	leases  map[string]netip.Addr
-	holders map[netip.Addr]string     // leases the other way round
-	extra   map[string]jsontext.Value // fields of a newer version
-	schema  int
+	subnet netip.Prefix // with the gateway's address, as in the configuration
+	leases map[string]netip.Addr
+	taken  []bool                    // by the address's Index
+	extra  map[string]jsontext.Value // fields of a newer version
+	schema int
 }
 
 // New returns a registry without leases. subnet is the gateway's address with
 // the prefix length.
 func New(subnet netip.Prefix) (*Registry, error) {
-	return newRegistry(subnet, 0)
-}
-
-func newRegistry(subnet netip.Prefix, room int) (*Registry, error) {
-	if err := CheckSubnet(subnet); err != nil {
-		return nil, err
-	}
-	return &Registry{subnet: subnet, leases: make(map[string]netip.Addr, room), holders: make(map[netip.Addr]string, room), schema: Version}, nil
+	return Rebuild(subnet, nil)
 }
 
 // CheckSubnet says why subnet, a gateway's address with its prefix length,
@@ -149,23 +143,40 @@ func parse(data []byte, subnet netip.Prefix) (*Registry, error) {
 }
 
 // Rebuild makes a registry of leases that are known from elsewhere, such as
-// the tenants' states. Two tenants with one address, or an address outside
-// the pool, are an error: no tenant may lose or share an address silently.
+// the tenants' states, and keeps the map. Two tenants with one address, or an
+// address outside the pool, are an error: no tenant may lose or share an address
+// silently.
 func Rebuild(subnet netip.Prefix, leases map[string]netip.Addr) (*Registry, error) {
-	r, err := newRegistry(subnet, len(leases))
-	if err != nil {
+	if err := CheckSubnet(subnet); err != nil {
 		return nil, err
 	}
+	if leases == nil {
+		leases = map[string]netip.Addr{}
+	}
+	r := &Registry{subnet: subnet, leases: leases, taken: make([]bool, Size(subnet)), schema: Version}
 	for id, addr := range leases {
-		if _, err := Index(subnet, addr); err != nil {
+		n, err := Index(subnet, addr)
+		if err != nil {
 			return nil, fmt.Errorf("tenant %s: %w", id, err)
 		}
-		if other, ok := r.holders[addr]; ok {
-			return nil, fmt.Errorf("tenants %s and %s both have %s", min(id, other), max(id, other), addr)
+		if r.taken[n] {
+			return nil, shared(leases, addr)
 		}
-		r.leases[id], r.holders[addr] = addr, id
+		r.taken[n] = true
 	}
 	return r, nil
+}
+
+// shared names the tenants that have one address.
+func shared(leases map[string]netip.Addr, addr netip.Addr) error {
+	var ids []string
+	for id, its := range leases {
+		if its == addr {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return fmt.Errorf("tenants %s have %s", strings.Join(ids, " and "), addr)
 }
 
 // Bytes is what leases.json shall hold.
@@ -184,23 +195,23 @@ func (r *Registry) Lease(id string) (addr netip.Addr, changed bool, err error) {
 	if addr, ok := r.leases[id]; ok {
 		return addr, false, nil
 	}
-	addr = offset(r.subnet, first(r.subnet))
-	for range Size(r.subnet) {
-		if _, taken := r.holders[addr]; !taken {
-			r.leases[id], r.holders[addr] = addr, id
-			return addr, true, nil
-		}
-		addr = addr.Next()
+	n := slices.Index(r.taken, false)
+	if n < 0 {
+		return netip.Addr{}, false, fmt.Errorf("%w (%s holds %d tenants)", ErrFull, r.subnet.Masked(), Size(r.subnet))
 	}
-	return netip.Addr{}, false, fmt.Errorf("%w (%s holds %d tenants)", ErrFull, r.subnet.Masked(), Size(r.subnet))
+	addr = offset(r.subnet, first(r.subnet)+n)
+	r.leases[id], r.taken[n] = addr, true
+	return addr, true, nil
 }
 
 // Release gives the tenant's address back. Call it when nothing on the host
 // knows the address any more, since the next tenant may get it.
 func (r *Registry) Release(id string) (changed bool) {
 	addr, changed := r.leases[id]
+	if n, err := Index(r.subnet, addr); err == nil {
+		r.taken[n] = false
+	}
 	delete(r.leases, id)
-	delete(r.holders, addr)
 	return changed
 }
 
