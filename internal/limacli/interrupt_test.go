@@ -90,18 +90,20 @@ func TestInterruptedSetup(t *testing.T) {
 		t.Fatalf("setup called limactl %d times, %v", calls, err)
 	}
 	for n, argv := range w.home.Calls(t)[:calls] {
-		w := stoppable(t)
-		at := fmt.Sprintf("%d before", n+1)
-		w.cutShort(t, at, unix.SIGINT)
-		w.isSetUp(t, at)
-		if line := strings.Join(argv, " "); !strings.HasPrefix(line, "start") && !strings.Contains(line, "install -m 755") {
-			continue // it changes nothing
+		cut(t, fmt.Sprintf("%d before", n+1), unix.SIGINT)
+		if line := strings.Join(argv, " "); strings.HasPrefix(line, "start") || strings.Contains(line, "install -m 755") {
+			cut(t, fmt.Sprintf("%d after", n+1), unix.SIGKILL) // the others change nothing
 		}
-		w = stoppable(t)
-		at = fmt.Sprintf("%d after", n+1)
-		w.cutShort(t, at, unix.SIGKILL)
-		w.isSetUp(t, at)
 	}
+}
+
+// cut cuts a setup short and gives it again.
+func cut(t *testing.T, at string, with syscall.Signal) {
+	t.Run(at, func(t *testing.T) {
+		w := stoppable(t)
+		w.cutShort(t, at, with)
+		w.isSetUp(t, at)
+	})
 }
 
 // cutShort starts setup, waits until limactl stands still, and sends a signal to

@@ -141,8 +141,11 @@ type world struct {
 	bin  string
 }
 
+// newWorld is a world of its own for a test, which goes on beside others: they
+// wait for processes more than they compute.
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	t.Parallel()
 	home, env := limatest.New(t)
 	w := hostWorld(t)
 	w.home = home
@@ -175,10 +178,15 @@ func (w *world) link(t *testing.T, name string) {
 // ready is a world whose VM is set up.
 func ready(t *testing.T) *world {
 	w := newWorld(t)
+	w.setUp(t)
+	return w
+}
+
+func (w *world) setUp(t *testing.T) {
+	t.Helper()
 	if out, code := w.mvm(t, "", "setup", "--machine", "software"); code != 0 {
 		t.Fatalf("setup ended with %d: %s", code, out)
 	}
-	return w
 }
 
 func (w *world) command(args ...string) *exec.Cmd {

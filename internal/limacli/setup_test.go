@@ -85,10 +85,11 @@ func TestMissingVM(t *testing.T) {
 // TestDoctorStartsNothing looks at a VM that is not there, one that runs, and
 // one that is stopped or broken.
 func TestDoctorStartsNothing(t *testing.T) {
-	if out, code := newWorld(t).mvm(t, "", "doctor"); code != 5 || !strings.Contains(out, "there is no Lima VM mvm") {
+	w := newWorld(t)
+	if out, code := w.mvm(t, "", "doctor"); code != 5 || !strings.Contains(out, "there is no Lima VM mvm") {
 		t.Errorf("missing: exit %d: %s", code, out)
 	}
-	w := ready(t)
+	w.setUp(t)
 	if out, code := w.mvm(t, "", "doctor", "--json"); code != 0 || out != "[\"doctor\" \"--json\"]\n" {
 		t.Errorf("running: exit %d: %s", code, out)
 	}

@@ -129,10 +129,18 @@ func detect(t testing.TB, name string) build.Engine {
 }
 
 // Builder returns the id of the local builder image in engine. The image is
-// made of Debian's packages once, which takes a mirror and half a minute.
+// made of Debian's packages once, which takes a mirror and half a minute; the
+// archive that make prepare fetches serves, too.
 func Builder(t testing.TB, engine build.Engine) string {
 	t.Helper()
 	return BuilderOf(t, engine, build.LocalImageOptions{})
+}
+
+// imported are the images that were given to an engine already: to tell that
+// they are there takes reading the whole archive.
+var imported struct {
+	sync.Mutex
+	refs map[string]string // by engine and archive
 }
 
 // BuilderOf is Builder with another recipe.
@@ -142,14 +150,24 @@ func BuilderOf(t testing.TB, engine build.Engine, opts build.LocalImageOptions) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, err := FetchBuilder(context.Background(), cache, opts)
+	path, err := FetchBuilder(context.Background(), filepath.Join(cache, "builder"), opts)
 	if err != nil {
 		t.Fatal(err)
+	}
+	imported.Lock()
+	defer imported.Unlock()
+	key := engine.Name + " " + path
+	if ref, there := imported.refs[key]; there {
+		return ref
 	}
 	image, err := build.ImportLocalImage(context.Background(), engine, path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if imported.refs == nil {
+		imported.refs = map[string]string{}
+	}
+	imported.refs[key] = image.Ref
 	return image.Ref
 }
 

@@ -381,6 +381,9 @@ func (h Home) inside(name, dir string, env, args []string) int {
 	words := append([]string{"--mount", "--propagation", "private", "sh", "-c", enter, "enter", h.path(name), dir}, args...)
 	cmd := exec.Command("unshare", words...)
 	cmd.Env = append([]string{"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}, env...)
+	if race, ok := os.LookupEnv("GORACE"); ok { // how long a program that is tested lingers at its end
+		cmd.Env = append(cmd.Env, "GORACE="+race)
+	}
 	var err error
 	if term.IsTerminal(0) && term.IsTerminal(1) {
 		err = withTerminal(cmd)
