@@ -120,6 +120,9 @@ func daemonArgs(dir, run string) []string {
 		"--host", "unix://" + filepath.Join(run, "docker.sock"),
 		// The namespace has no way out, so there is nothing to filter or forward.
 		"--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+		// Nor anybody to ask for a name: this server refuses at once, the host's
+		// would be waited for.
+		"--dns=127.0.0.1",
 	}
 }
 
