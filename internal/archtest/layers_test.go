@@ -26,7 +26,7 @@ var layers = [][]string{
 	// The rooms that know nothing of one another. Packages inside one room
 	// may import each other.
 	{"internal/build", "internal/network", "internal/volume", "internal/vmm", "internal/ssh", "internal/cgroup", "internal/flakecheck"},
-	{"internal/fcconfig", "internal/audit"},
+	{"internal/fcconfig", "internal/audit", "internal/source"},
 	{"internal/store"},
 	{"internal/config", "internal/fleet", "internal/archive"},
 	{"internal/tenant"},
@@ -36,7 +36,7 @@ var layers = [][]string{
 
 // noStore are the rooms that take and return plain values: they know neither
 // the state directory nor the host's settings.
-var noStore = []string{"internal/build", "internal/network", "internal/volume", "internal/vmm", "internal/ssh", "internal/cgroup", "internal/fcconfig"}
+var noStore = []string{"internal/build", "internal/network", "internal/volume", "internal/vmm", "internal/ssh", "internal/cgroup", "internal/fcconfig", "internal/source"}
 
 // exempt are helpers for tests, which may reach anywhere.
 func exempt(pkg string) bool {

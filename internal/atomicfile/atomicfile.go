@@ -1,8 +1,9 @@
-// Package atomicfile replaces files in one step: after a crash at any moment
-// there is either the old content or the new one, and it is on the disk.
+// Package atomicfile replaces files, and makes folders, in one step: after a
+// crash at any moment there is either the old content or the new one, and it is
+// on the disk.
 //
-// It owns the temporary files that this takes, also those that killed writers
-// leave behind. What is written, and under which lock, is the callers' business.
+// It owns the temporary files and folders that this takes, also those that
+// killed writers leave behind. What is written, and under which lock, is the callers' business.
 package atomicfile
 
 import (

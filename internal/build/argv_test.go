@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/auser/mvm/internal/goldenfile"
+	"github.com/auser/mvm/internal/source"
 )
 
 // golden compares got with testdata/name.
@@ -23,10 +24,10 @@ func testBuilder(engine string) *builder {
 			CacheDir: "/var/cache/a,b", Scope: "5ca1ab1e",
 			Limits: Limits{MemMiB: 2048, CPUs: 1.5, Pids: 512, Timeout: time.Hour},
 		},
-		ref:      flakeRef{local: true},
+		ref:      source.Ref{Local: true},
 		engine:   Engine{Name: engine},
 		image:    Image{Ref: "mvm-builder:0123456789ab", ID: "sha256:0123456789abcdef"},
-		snapshot: Snapshot{Path: "/var/lib/mvm/src/cafe", FlakeDir: "nix"},
+		snapshot: source.Snapshot{Path: "/var/lib/mvm/src/cafe", FlakeDir: "nix"},
 	}
 }
 

@@ -1,9 +1,9 @@
 // Package build turns a flake reference into artifacts that a VMM can boot.
 //
-// It owns everything from the source to the published image: the immutable
-// snapshot of a local source, the one ephemeral container in which Nix builds,
-// the checks on what came out, the content-addressed folder images/ and the
-// manifest that proves which inputs made it. It also owns the builder image.
+// It owns everything between the source's snapshot and the published image: the
+// one ephemeral container in which Nix builds, the checks on what came out, the
+// content-addressed folder images/ and the manifest that proves which inputs
+// made it. It also owns the builder image.
 //
 // It knows nothing of tenants' state, of running VMs or of who asked: it takes
 // plain values and returns plain values, prints nothing, and leaves linking an
@@ -23,7 +23,7 @@ import (
 type Request struct {
 	Tenant   string // the tenant's id: the first name looked for in the flake
 	Instance string // 16 hexadecimal digits that tell this life of the tenant from earlier ones of the same id
-	FlakeRef string // a local folder (absolute, see AbsRef) or a remote ref in Nix's syntax
+	FlakeRef string // a local folder (absolute, see source.Abs) or a remote ref in Nix's syntax
 	Profile  string // "" is DefaultProfile
 	System   string // Nix's name, such as x86_64-linux; "" is this host's
 

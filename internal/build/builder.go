@@ -15,23 +15,24 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/diskspace"
 	"github.com/auser/mvm/internal/run"
-	"golang.org/x/sys/unix"
+	"github.com/auser/mvm/internal/source"
 )
 
 // builder is one run of Build.
 type builder struct {
 	req     Request
-	ref     flakeRef
+	ref     source.Ref
 	emit    Progress
 	started time.Time
 
 	engine   Engine
 	image    Image
-	snapshot Snapshot    // zero for a remote source
-	only     *Evaluation // instead of a build
+	snapshot source.Snapshot // zero for a remote source
+	only     *Evaluation     // instead of a build
 	log      *nixLog
 	warnings []string
 }
@@ -79,7 +80,7 @@ func newBuilder(req Request, progress Progress) (*builder, error) {
 		}
 	}
 	var err error
-	b.ref, err = parseRef(r.FlakeRef, "/")
+	b.ref, err = source.Parse(r.FlakeRef, "/")
 	return b, err
 }
 
@@ -148,16 +149,16 @@ func (b *builder) steps(ctx context.Context) (Manifest, Result, error) {
 
 // takeSource snapshots a local source and holds it against GC.
 func (b *builder) takeSource(ctx context.Context) (*os.File, error) {
-	if !b.ref.local {
+	if !b.ref.Local {
 		return nil, nil
 	}
-	b.event(PhaseSnapshot, Entered, b.ref.path)
+	b.event(PhaseSnapshot, Entered, b.ref.Path)
 	for {
-		s, err := TakeSnapshot(ctx, b.req.FlakeRef, b.req.SrcDir)
+		s, err := source.Take(ctx, b.req.FlakeRef, b.req.SrcDir)
 		if err != nil {
 			return nil, err
 		}
-		held, err := holdDir(s.Path, unix.LOCK_SH)
+		held, err := atomicfile.HoldDir(s.Path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // collected between the two
 		}
@@ -177,11 +178,11 @@ func (b *builder) takeSource(ctx context.Context) (*os.File, error) {
 func (b *builder) upToDate() (Manifest, bool, error) {
 	p := b.req.PreviousManifest
 	if p == nil || b.req.Force || b.req.FreshStore && !p.Builder.FreshStore || b.req.Check && !p.Checked || !p.Source.Locked ||
-		!pinned(b.req.Image) || !b.ref.local && !b.ref.immutable ||
+		!pinned(b.req.Image) || !b.ref.Local && !b.ref.Immutable ||
 		p.InputsHash != b.inputsHash() {
 		return Manifest{}, false, nil
 	}
-	held, err := holdDir(filepath.Join(b.req.ImagesDir, p.Image), unix.LOCK_SH)
+	held, err := atomicfile.HoldDir(filepath.Join(b.req.ImagesDir, p.Image))
 	if err != nil {
 		return Manifest{}, false, nil // gone: build it again
 	}
@@ -196,7 +197,7 @@ func (b *builder) upToDate() (Manifest, bool, error) {
 func (b *builder) inputsHash() string {
 	h := sha256.New()
 	source := b.req.FlakeRef
-	if b.ref.local {
+	if b.ref.Local {
 		source = b.snapshot.Hash + "?dir=" + b.snapshot.FlakeDir
 	}
 	fmt.Fprintf(h, "mvm inputs 1\n%q\n%q\n%q\n%q\n%q\n%t\n",
@@ -316,10 +317,10 @@ func (b *builder) labels() [][2]string {
 }
 
 func (b *builder) container(out string) container {
-	ref, registry := b.req.FlakeRef, emptyRegistry
+	ref, registry := b.req.FlakeRef, source.EmptyRegistry
 	mounts := []mount{b.storeMount()}
-	if b.ref.local {
-		ref, registry = b.snapshot.nixRef()
+	if b.ref.Local {
+		ref, registry = b.snapshot.NixRef()
 		mounts = append(mounts, mount{source: b.snapshot.Path, target: "/src", readOnly: true})
 	}
 	if b.req.CacheDir != "" {

@@ -12,8 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/auser/mvm/internal/run"
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/run"
 )
 
 //go:embed builder.sh

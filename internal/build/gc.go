@@ -8,9 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/auser/mvm/internal/atomicfile"
 )
 
 // GCRequest says what is still in use. Whatever else the folders and the
@@ -87,7 +86,7 @@ func (g *collector) folders(dir, kind string, keep map[string]bool) error {
 			continue
 		}
 		k := kind
-		if strings.HasPrefix(d.Name(), tempPrefix) {
+		if _, left := atomicfile.Leftover(d.Name()); left {
 			k = "leftover"
 		}
 		if err := g.remove(k, filepath.Join(dir, d.Name())); err != nil {
@@ -97,34 +96,13 @@ func (g *collector) folders(dir, kind string, keep map[string]bool) error {
 	return nil
 }
 
-// remove moves a folder out of the way while it holds its lock, so that
-// nobody ever sees half of it.
 func (g *collector) remove(kind, path string) error {
-	lock, err := holdDir(path, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EWOULDBLOCK) {
-		return nil
-	}
-	if err != nil {
+	size, removed, err := atomicfile.RemoveDir(path, g.req.DryRun)
+	if err != nil || !removed {
 		return err
 	}
-	defer lock.Close()
-	size, err := diskUsage(path)
-	if err != nil {
-		return err
-	}
-	if !g.req.DryRun {
-		if kind != "leftover" {
-			gone := filepath.Join(filepath.Dir(path), tempPrefix+filepath.Base(path))
-			if err := os.Rename(path, gone); err != nil {
-				return err
-			}
-			path = gone
-		}
-		if err := os.RemoveAll(path); err != nil {
-			return err
-		}
-	}
-	g.items = append(g.items, GCItem{Kind: kind, Name: strings.TrimPrefix(filepath.Base(path), tempPrefix), Bytes: size})
+	name, _ := atomicfile.Leftover(filepath.Base(path))
+	g.items = append(g.items, GCItem{Kind: kind, Name: name, Bytes: size})
 	return nil
 }
 
@@ -198,7 +176,7 @@ func (e Engine) volumeSize(ctx context.Context, name string) int64 {
 	if path == "" {
 		return -1
 	}
-	size, err := diskUsage(path)
+	size, err := atomicfile.DiskUsage(path)
 	if err != nil {
 		return -1
 	}

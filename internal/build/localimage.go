@@ -65,12 +65,12 @@ func FetchLocalImage(ctx context.Context, dir string, opts LocalImageOptions) (p
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("cannot make a local builder image: %w", err)
 	}
-	tmp, err := newTempDir(dir)
+	tmp, err := atomicfile.NewDir(dir)
 	if err != nil {
 		return "", fmt.Errorf("cannot make a local builder image: %w", err)
 	}
-	defer tmp.discard()
-	made := filepath.Join(tmp.path, "image.tar")
+	defer tmp.Discard()
+	made := filepath.Join(tmp.Path, "image.tar")
 	err = run.Run(ctx, run.Command{Name: tool, Args: mmdebstrapArgs(opts, made), Env: bootstrapEnv(os.Environ())})
 	if err != nil {
 		return "", &Error{Kind: ErrHost, Msg: "cannot make a local builder image", Err: err,

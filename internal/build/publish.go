@@ -10,7 +10,7 @@ import (
 	"sync"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/auser/mvm/internal/atomicfile"
 )
 
 // published is an image that is held against GC until it is released.
@@ -26,17 +26,17 @@ func (p *published) release() { p.lock.Close() }
 // publish checks what the container wrote into outDir and moves it into
 // imagesDir/<hash>. Nobody sees the folder before it is whole.
 func publish(outDir, imagesDir, system string, checkBase func([]byte) error) (*published, error) {
-	tmp, err := newTempDir(imagesDir)
+	tmp, err := atomicfile.NewDir(imagesDir)
 	if err != nil {
 		return nil, err
 	}
-	defer tmp.discard()
+	defer tmp.Discard()
 	names := []string{Kernel, Rootfs, Initrd, BaseConfig}
 	adopted, errs := make([]stamp, len(names)), make([]error, len(names))
 	var all sync.WaitGroup
 	for i, name := range names {
 		all.Go(func() {
-			adopted[i], errs[i] = adopt(filepath.Join(outDir, name), filepath.Join(tmp.path, name), func(f *os.File) error {
+			adopted[i], errs[i] = adopt(filepath.Join(outDir, name), filepath.Join(tmp.Path, name), func(f *os.File) error {
 				return checkArtifact(name, system, f, checkBase)
 			})
 		})
@@ -55,7 +55,7 @@ func publish(outDir, imagesDir, system string, checkBase func([]byte) error) (*p
 		stamps[name] = s
 		p.artifacts = append(p.artifacts, Artifact{Name: name, SHA256: s.SHA256, Size: s.Size})
 	}
-	if err := stamps.write(tmp.path); err != nil {
+	if err := stamps.write(tmp.Path); err != nil {
 		return nil, err
 	}
 	p.hash = imageHash(p.artifacts)
@@ -63,11 +63,11 @@ func publish(outDir, imagesDir, system string, checkBase func([]byte) error) (*p
 }
 
 // enter makes tmp the image, unless a sound one is there already, and holds it.
-func (p *published) enter(tmp *tempDir, imagesDir string) error {
+func (p *published) enter(tmp *atomicfile.Dir, imagesDir string) error {
 	target := filepath.Join(imagesDir, p.hash)
 	m := Manifest{Image: p.hash, Artifacts: p.artifacts}
 	for {
-		held, err := tmp.publish(target)
+		held, err := tmp.Publish(target)
 		if err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func (p *published) enter(tmp *tempDir, imagesDir string) error {
 			p.lock, p.isNew = held, true
 			return nil
 		}
-		p.lock, err = holdDir(target, unix.LOCK_SH)
+		p.lock, err = atomicfile.HoldDir(target)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // collected between the two
 		}
@@ -87,24 +87,10 @@ func (p *published) enter(tmp *tempDir, imagesDir string) error {
 		}
 		// The old folder is damaged. VMs that run from its files keep them.
 		p.lock.Close()
-		if err := replaceDir(target, imagesDir); err != nil {
+		if err := atomicfile.SetAside(target); err != nil {
 			return err
 		}
 	}
-}
-
-// replaceDir makes room at path: what was there becomes a leftover that the
-// next sweep removes.
-func replaceDir(path, parent string) error {
-	aside, err := os.MkdirTemp(parent, tempPrefix)
-	if err != nil {
-		return err
-	}
-	err = os.Rename(path, filepath.Join(aside, "damaged"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // adopt takes over a file that the container wrote: it is no longer the

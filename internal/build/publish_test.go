@@ -9,10 +9,31 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/auser/mvm/internal/atomicfile"
+	"github.com/auser/mvm/internal/source"
 )
+
+// tree makes files in a new folder.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	addFiles(t, dir, files)
+	return dir
+}
+
+func addFiles(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	all := fstest.MapFS{}
+	for name, content := range files {
+		all[name] = &fstest.MapFile{Data: []byte(content), Mode: 0o644}
+	}
+	if err := os.CopyFS(dir, all); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // artifacts writes what a container would into a new folder.
 func artifacts(t *testing.T) string {
@@ -42,7 +63,9 @@ func publishIn(t *testing.T, images string) (*published, Manifest) {
 // profile: it takes the disk of one.
 func TestPublishForHundredTenants(t *testing.T) {
 	made, images := artifacts(t), filepath.Join(t.TempDir(), "images")
-	addFiles(t, made, map[string]string{Initrd: strings.Repeat("initrd", 1<<17)})
+	if err := os.WriteFile(filepath.Join(made, Initrd), bytes.Repeat([]byte("initrd"), 1<<17), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	var one int64
 	for i := range 100 {
 		out := filepath.Join(t.TempDir(), "out")
@@ -58,12 +81,12 @@ func TestPublishForHundredTenants(t *testing.T) {
 			t.Errorf("tenant %d: new is %v", i, p.isNew)
 		}
 		if i == 0 {
-			if one, err = diskUsage(images); err != nil {
+			if one, err = atomicfile.DiskUsage(images); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	hundred, err := diskUsage(images)
+	hundred, err := atomicfile.DiskUsage(images)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,15 +219,15 @@ func TestGC(t *testing.T) {
 	images, src, builds := filepath.Join(root, "images"), filepath.Join(root, "src"), filepath.Join(root, "build")
 	p, m := publishIn(t, images)
 	p.release()
-	snapshot := func(text string) Snapshot {
-		s, err := TakeSnapshot(t.Context(), tree(t, map[string]string{"flake.nix": text}), src)
+	snapshot := func(text string) source.Snapshot {
+		s, err := source.Take(t.Context(), tree(t, map[string]string{"flake.nix": text}), src)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s
 	}
 	used, unused, building := snapshot("used"), snapshot("unused"), snapshot("building")
-	held, err := holdDir(building.Path, unix.LOCK_SH)
+	held, err := atomicfile.HoldDir(building.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +235,7 @@ func TestGC(t *testing.T) {
 	for _, dir := range []string{"gone", "acme"} {
 		addFiles(t, builds, map[string]string{dir + "/out/x": "x"})
 	}
-	addFiles(t, images, map[string]string{tempPrefix + "killed/kernel": "half"})
+	addFiles(t, images, map[string]string{".tmp-killed/kernel": "half"})
 	req := GCRequest{
 		SrcDir: src, BuildDir: builds, ImagesDir: images,
 		Images: []string{m.Image}, Snapshots: []string{used.Hash}, Tenants: map[string]StoreUse{"acme": {}}, DryRun: true,

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/diskspace"
 	"github.com/auser/mvm/internal/run"
 )
@@ -89,7 +90,7 @@ func (b *builder) source(out string) (Source, error) {
 	} else {
 		b.warn("the flake's lock file is missing or incomplete: what its inputs mean may change. Run `nix flake lock` and commit flake.lock; --require-lock refuses such a flake")
 	}
-	if !b.ref.local {
+	if !b.ref.Local {
 		return s, nil
 	}
 	if s.NARHash != b.snapshot.NARHash {
@@ -102,7 +103,7 @@ func (b *builder) source(out string) (Source, error) {
 // damagedSnapshot gets rid of a snapshot that Nix saw something else in, so
 // that the next build takes a new one.
 func (b *builder) damagedSnapshot(found string) error {
-	if err := replaceDir(b.snapshot.Path, b.req.SrcDir); err != nil {
+	if err := atomicfile.SetAside(b.snapshot.Path); err != nil {
 		return fmt.Errorf("cannot remove the damaged snapshot %s: %w", b.snapshot.Path, err)
 	}
 	return &Error{Kind: ErrBuild,

@@ -12,10 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/run"
-	"golang.org/x/sync/errgroup"
 )
 
 // storeVolume is the Nix store of one life of a tenant, filled from one

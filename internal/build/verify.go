@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/auser/mvm/internal/atomicfile"
@@ -128,6 +130,15 @@ type stamp struct {
 // before the check could be followed by one with the same time.
 const clockGrain = 50 * time.Millisecond
 
+func stampOf(info fs.FileInfo) stamp {
+	s := stamp{Size: info.Size(), MTime: info.ModTime().UTC()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.Dev, s.Inode = st.Dev, st.Ino
+		s.CTime = time.Unix(st.Ctim.Unix()).UTC()
+	}
+	return s
+}
+
 func (s stamp) sameFile(o stamp) bool {
 	return s.Dev == o.Dev && s.Inode == o.Inode && s.Size == o.Size && s.MTime.Equal(o.MTime) && s.CTime.Equal(o.CTime)
 }
@@ -183,7 +194,7 @@ func hashOpen(f *os.File) (stamp, error) {
 		return stamp{}, err
 	}
 	h := sha256.New()
-	if _, err := io.CopyBuffer(onlyWriter{h}, io.NewSectionReader(f, 0, before.Size()), make([]byte, 1<<20)); err != nil {
+	if _, err := io.CopyBuffer(h, io.NewSectionReader(f, 0, before.Size()), make([]byte, 1<<20)); err != nil {
 		return stamp{}, err
 	}
 	after, err := f.Stat()

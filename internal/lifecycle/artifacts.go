@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/source"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
 )
@@ -114,10 +115,10 @@ func (h *Host) inUse() (build.GCRequest, error) {
 
 // Sync copies a local flake to where builds see it, unless this very tree is
 // there, and so tells what a build would build.
-func (h *Host) Sync(ctx context.Context, ref, dir string) (build.Snapshot, error) {
+func (h *Host) Sync(ctx context.Context, ref, dir string) (source.Snapshot, error) {
 	abs, err := absFlake(ref, dir)
 	if err != nil {
-		return build.Snapshot{}, err
+		return source.Snapshot{}, err
 	}
-	return build.TakeSnapshot(ctx, abs, h.Store.SnapshotsDir())
+	return source.Take(ctx, abs, h.Store.SnapshotsDir())
 }

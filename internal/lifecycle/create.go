@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/auser/mvm/internal/atomicfile"
-	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/network/ipam"
+	"github.com/auser/mvm/internal/source"
 	"github.com/auser/mvm/internal/ssh"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/supervisor"
@@ -66,14 +66,12 @@ func (h *Host) Create(ctx context.Context, spec tenant.Spec, o CreateOptions) (C
 // absFlake makes a local reference independent of the working directory and
 // checks that there is a flake.
 func absFlake(ref, dir string) (string, error) {
-	abs, err := build.AbsRef(ref, dir)
+	abs, err := source.Abs(ref, dir)
 	if err != nil || !filepath.IsAbs(abs) {
 		return abs, err
 	}
-	for _, name := range []string{"flake.nix", "nix/flake.nix"} {
-		if _, err := os.Stat(filepath.Join(abs, name)); err == nil {
-			return abs, nil
-		}
+	if source.HoldsFlake(abs) {
+		return abs, nil
 	}
 	return "", &tenant.InputError{
 		Msg:  fmt.Sprintf("%s holds neither flake.nix nor nix/flake.nix", abs),

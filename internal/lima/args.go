@@ -1,10 +1,11 @@
 package lima
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/auser/mvm/internal/source"
 )
 
 // Inputs is what a command line reads of this host, so that it has to be
@@ -122,7 +123,7 @@ func FindInputs(args []string, dir string) Inputs {
 	switch {
 	case help:
 		return Inputs{Args: slices.Clone(args), dir: dir, Root: in.Root}
-	case !in.named && begins(words, creators) && holdsFlake(dir):
+	case !in.named && begins(words, creators) && source.HoldsFlake(dir):
 		in.nameFlake()
 	case begins(words, devVerbs):
 		in.Dev = true
@@ -199,13 +200,4 @@ func begins(words []string, verbs [][]string) bool {
 	return slices.ContainsFunc(verbs, func(v []string) bool {
 		return len(words) >= len(v) && slices.Equal(words[:len(v)], v)
 	})
-}
-
-func holdsFlake(dir string) bool {
-	for _, name := range []string{"flake.nix", filepath.Join("nix", "flake.nix")} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return true
-		}
-	}
-	return false
 }

@@ -8,8 +8,8 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/fleet"
+	"github.com/auser/mvm/internal/source"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -49,7 +49,7 @@ func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) (
 		case in.named:
 		case status.Dev.There:
 			return vm.refresh(ctx, status.Dev.MicroVM.Spec.FlakeRef, dir)
-		case holdsFlake(dir):
+		case source.HoldsFlake(dir):
 			in.nameFlake()
 		}
 	}
@@ -80,15 +80,12 @@ type shown struct {
 
 // refresh copies a flake that the VM knows by its path, if it is of this host.
 func (vm *VM) refresh(ctx context.Context, ref, dir string) error {
-	if ref == "" || !IsLocal(ref) {
-		return nil
+	r, err := source.Parse(ref, dir)
+	if err != nil || !r.Local {
+		return nil // there is none, or it is the VM's to fetch
 	}
-	path, err := localPath(ref)
-	if err != nil {
-		return err
-	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		vm.Say("%s is not on this host: building what the Lima VM has of it", path)
+	if _, err := os.Stat(r.Path); errors.Is(err, fs.ErrNotExist) {
+		vm.Say("%s is not on this host: building what the Lima VM has of it", r.Path)
 		return nil
 	}
 	_, err = vm.Sync(ctx, ref, dir)
@@ -133,15 +130,13 @@ func (vm *VM) BringFleet(ctx context.Context, data []byte, dir string) ([]byte, 
 			}
 		}
 		ref := &wishes[i].Spec.FlakeRef
-		if !IsLocal(*ref) {
+		r, err := source.Parse(*ref, dir)
+		if err != nil || !r.Local {
 			continue
 		}
-		abs, err := build.AbsRef(*ref, dir)
-		if err != nil {
-			return nil, err
-		}
+		abs := r.String()
 		if brought[abs] == "" {
-			if brought[abs], err = vm.bringOne(ctx, abs, *ref == tenant.DefaultFlake); err != nil {
+			if brought[abs], err = vm.bringOne(ctx, r, *ref == tenant.DefaultFlake); err != nil {
 				return nil, err
 			}
 		}
@@ -152,14 +147,10 @@ func (vm *VM) BringFleet(ctx context.Context, data []byte, dir string) ([]byte, 
 
 // bringOne copies one flake, where there is one: that there is none is for the
 // command inside to say.
-func (vm *VM) bringOne(ctx context.Context, abs string, byDefault bool) (string, error) {
-	path, err := localPath(abs)
-	if err != nil {
-		return "", err
+func (vm *VM) bringOne(ctx context.Context, r source.Ref, byDefault bool) (string, error) {
+	if _, err := os.Stat(r.Path); errors.Is(err, fs.ErrNotExist) || byDefault && !source.HoldsFlake(r.Path) {
+		return r.String(), nil
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) || byDefault && !holdsFlake(path) {
-		return abs, nil
-	}
-	s, err := vm.Sync(ctx, abs, path)
+	s, err := vm.Sync(ctx, r.String(), r.Path)
 	return s.Ref, err
 }

@@ -3,7 +3,7 @@
 // lines there as if they ran on this host.
 //
 // It drives limactl and prints nothing itself. Of the Linux side it knows what
-// is the same on every system: build's snapshots of local sources, and the
+// is the same on every system: snapshots of local sources, and the
 // file that declares tenants.
 package lima
 

@@ -16,7 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/source"
 )
 
 // A Source is a local flake as it is known inside.
@@ -29,23 +29,23 @@ type Source struct {
 
 // IsLocal says whether a flake reference names a folder of this host.
 func IsLocal(ref string) bool {
-	abs, err := build.AbsRef(ref, "/")
-	return err == nil && (filepath.IsAbs(abs) || strings.HasPrefix(abs, "path:") || strings.HasPrefix(abs, "git+file:"))
+	r, err := source.Parse(ref, "/")
+	return err == nil && r.Local
 }
 
 // Sync copies a local flake into the VM, to the same path as here: what a
 // build on this host would see of it, as one immutable snapshot, so that
 // nothing half-written gets there. What is there already is not sent again.
 func (vm *VM) Sync(ctx context.Context, ref, dir string) (Source, error) {
-	abs, err := build.AbsRef(ref, dir)
+	r, err := source.Parse(ref, dir)
 	if err != nil {
 		return Source{}, err
 	}
-	if strings.HasPrefix(abs, "git+file:") {
+	if r.NamesCommit() {
 		return Source{}, &Error{Msg: fmt.Sprintf("flake reference %q names a commit, which is not copied into the Lima VM", ref),
 			Hint: "check that commit out into a folder and name the folder"}
 	}
-	top, err := sourceTop(abs)
+	top, err := sourceTop(r.Path)
 	if err != nil {
 		return Source{}, fmt.Errorf("cannot copy flake %s: %w", ref, err)
 	}
@@ -60,11 +60,11 @@ func (vm *VM) Sync(ctx context.Context, ref, dir string) (Source, error) {
 		return Source{}, fmt.Errorf("cannot copy flake %s: %w", ref, err)
 	}
 	defer os.RemoveAll(tmp)
-	snapshot, err := build.TakeSnapshot(ctx, abs, tmp)
+	snapshot, err := source.Take(ctx, r.String(), tmp)
 	if err != nil {
 		return Source{}, err
 	}
-	s := Source{Ref: insideRef(abs, top, snapshot.FlakeDir), Top: top, Hash: snapshot.Hash}
+	s := Source{Ref: insideRef(r.String(), top, snapshot.FlakeDir), Top: top, Hash: snapshot.Hash}
 	sent, err := vm.send(ctx, s, func(w io.Writer) error { return writeTar(w, snapshot.Path) })
 	if err != nil {
 		return Source{}, fmt.Errorf("cannot copy %s into the Lima VM: %w", top, err)
@@ -73,23 +73,9 @@ func (vm *VM) Sync(ctx context.Context, ref, dir string) (Source, error) {
 	return s, nil
 }
 
-// localPath is the folder that an absolute local reference names.
-func localPath(abs string) (string, error) {
-	rest, isURL := strings.CutPrefix(abs, "path:")
-	if !isURL {
-		return abs, nil
-	}
-	rest, _, _ = strings.Cut(rest, "?")
-	return url.PathUnescape(rest)
-}
-
 // sourceTop is the folder that a snapshot is taken of: the repository's top,
 // or the folder itself where there is none.
-func sourceTop(abs string) (string, error) {
-	dir, err := localPath(abs)
-	if err != nil {
-		return "", err
-	}
+func sourceTop(dir string) (string, error) {
 	for top := dir; ; top = filepath.Dir(top) {
 		if _, err := os.Lstat(filepath.Join(top, ".git")); err == nil {
 			return filepath.EvalSymlinks(top)

@@ -1,4 +1,4 @@
-package build
+package source
 
 import (
 	"context"
@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/auser/mvm/internal/atomicfile"
+	"github.com/auser/mvm/internal/fault"
 )
 
 // Snapshot is an immutable copy of a local source tree.
@@ -26,16 +29,16 @@ type Snapshot struct {
 	Warnings []string
 }
 
-// emptyRegistry keeps Nix from looking up flakes by names that can change
+// EmptyRegistry keeps Nix from looking up flakes by names that can change
 // their meaning.
-const emptyRegistry = `{"flakes":[],"version":2}`
+const EmptyRegistry = `{"flakes":[],"version":2}`
 
-// nixRef is the snapshot as Nix in the container names it. A flake below the
+// NixRef is the snapshot as Nix in the container names it. A flake below the
 // tree's root needs a registry entry: path:/src?dir=… is too new for Nix 2.8,
 // and path:/src/… would hide the rest of the tree from it.
-func (s Snapshot) nixRef() (ref, registry string) {
+func (s Snapshot) NixRef() (ref, registry string) {
 	if s.FlakeDir == "" {
-		return "path:/src", emptyRegistry
+		return "path:/src", EmptyRegistry
 	}
 	type object map[string]any
 	entry := object{
@@ -49,15 +52,15 @@ func (s Snapshot) nixRef() (ref, registry string) {
 	return "flake:tenant", string(data)
 }
 
-// TakeSnapshot copies a local source into srcDir, unless the same tree is
+// Take copies a local source into srcDir, unless the same tree is
 // there already: what git tracks plus what it does not ignore, or all files
 // where there is no git.
-func TakeSnapshot(ctx context.Context, ref, srcDir string) (Snapshot, error) {
-	r, err := parseRef(ref, "/")
+func Take(ctx context.Context, ref, srcDir string) (Snapshot, error) {
+	r, err := Parse(ref, "/")
 	if err != nil {
 		return Snapshot{}, err
 	}
-	if !r.local {
+	if !r.Local {
 		return Snapshot{}, badRef(ref, "is not a local one")
 	}
 	if err := checkFolder(r); err != nil {
@@ -65,19 +68,19 @@ func TakeSnapshot(ctx context.Context, ref, srcDir string) (Snapshot, error) {
 	}
 	s, err := takeSnapshot(ctx, r, srcDir)
 	if err != nil {
-		return Snapshot{}, fmt.Errorf("cannot take a snapshot of %s: %w", r.path, err)
+		return Snapshot{}, fmt.Errorf("cannot take a snapshot of %s: %w", r.Path, err)
 	}
 	return s, nil
 }
 
-func takeSnapshot(ctx context.Context, r flakeRef, srcDir string) (Snapshot, error) {
+func takeSnapshot(ctx context.Context, r Ref, srcDir string) (Snapshot, error) {
 	var s Snapshot
 	top, t, err := readSource(ctx, r, &s)
 	if err != nil {
 		return s, err
 	}
 	defer t.close()
-	start, err := relativeTo(top, r.path)
+	start, err := relativeTo(top, r.Path)
 	if err != nil {
 		return s, err
 	}
@@ -96,8 +99,8 @@ func takeSnapshot(ctx context.Context, r flakeRef, srcDir string) (Snapshot, err
 }
 
 // readSource lists the source and fills in what git says of it.
-func readSource(ctx context.Context, r flakeRef, s *Snapshot) (top string, t *sourceTree, err error) {
-	git, err := findGit(r.path)
+func readSource(ctx context.Context, r Ref, s *Snapshot) (top string, t *sourceTree, err error) {
+	git, err := findGit(r.Path)
 	if err != nil {
 		return "", nil, err
 	}
@@ -107,11 +110,11 @@ func readSource(ctx context.Context, r flakeRef, s *Snapshot) (top string, t *so
 	}
 	switch {
 	case git == nil && wanted != "":
-		return "", nil, &Error{Kind: ErrInput, Msg: r.path + " is in no git repository", Hint: refHint}
+		return "", nil, &fault.Error{Kind: fault.ErrInput, Msg: r.Path + " is in no git repository", Hint: refHint}
 	case git == nil:
 		s.Dirty = false
-		t, err = folderTree(r.path)
-		return r.path, t, err
+		t, err = folderTree(r.Path)
+		return r.Path, t, err
 	case wanted != "":
 		if s.Revision, err = git.resolve(ctx, wanted); err != nil {
 			return "", nil, err
@@ -149,9 +152,9 @@ func relativeTo(top, dir string) (string, error) {
 	return filepath.ToSlash(rel), nil
 }
 
-func noFlake(r flakeRef, top, start string) error {
+func noFlake(r Ref, top, start string) error {
 	want := filepath.Join(top, start, r.dir, "flake.nix")
-	e := &Error{Kind: ErrInput, Msg: "there is no " + want, Hint: "name the folder that holds flake.nix, or one with nix/flake.nix"}
+	e := &fault.Error{Kind: fault.ErrInput, Msg: "there is no " + want, Hint: "name the folder that holds flake.nix, or one with nix/flake.nix"}
 	if _, err := os.Lstat(want); err == nil {
 		e.Msg = want + " is ignored by git and so is not part of the source"
 		e.Hint = "take it out of .gitignore, or `git add --force` it"
@@ -190,12 +193,12 @@ func storeTree(t *sourceTree, srcDir string) (narDigest, error) {
 	if _, err := os.Lstat(filepath.Join(srcDir, digest.Hex())); err == nil {
 		return digest, nil
 	}
-	tmp, err := newTempDir(srcDir)
+	tmp, err := atomicfile.NewDir(srcDir)
 	if err != nil {
 		return narDigest{}, err
 	}
-	defer tmp.discard()
-	root, err := os.OpenRoot(tmp.path)
+	defer tmp.Discard()
+	root, err := os.OpenRoot(tmp.Path)
 	if err != nil {
 		return narDigest{}, err
 	}
@@ -206,7 +209,7 @@ func storeTree(t *sourceTree, srcDir string) (narDigest, error) {
 	if err != nil {
 		return narDigest{}, fmt.Errorf("cannot copy: %w", err)
 	}
-	held, err := tmp.publish(filepath.Join(srcDir, digest.Hex()))
+	held, err := tmp.Publish(filepath.Join(srcDir, digest.Hex()))
 	if held != nil {
 		held.Close() // whoever builds from it holds it then
 	}

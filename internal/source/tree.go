@@ -1,4 +1,4 @@
-package build
+package source
 
 import (
 	"errors"
@@ -11,6 +11,8 @@ import (
 	"sort"
 	"strings"
 	"syscall"
+
+	"github.com/auser/mvm/internal/fault"
 )
 
 // sourceTree is the list of files that a snapshot is made of, whether they come
@@ -93,8 +95,8 @@ func (t *sourceTree) tooLarge() error {
 			largest = e
 		}
 	}
-	return &Error{
-		Kind: ErrInput,
+	return &fault.Error{
+		Kind: fault.ErrInput,
 		Msg: fmt.Sprintf("the source tree is larger than %d MiB; its largest file is %q with %d MiB",
 			maxSourceBytes>>20, largest.path, largest.size>>20),
 		Hint: "list what the build does not need in .gitignore",
@@ -194,7 +196,7 @@ func (t *sourceTree) addFromDisk(root *os.Root, p string) error {
 		}
 		t.checkLink(e)
 	default:
-		return &Error{Kind: ErrInput,
+		return &fault.Error{Kind: fault.ErrInput,
 			Msg:  fmt.Sprintf("the source tree holds %q, which is a %s", p, specialName(mode)),
 			Hint: "only files, folders and symbolic links can be built from; remove it or list it in .gitignore"}
 	}

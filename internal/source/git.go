@@ -1,4 +1,4 @@
-package build
+package source
 
 import (
 	"bufio"
@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/run"
 )
 
@@ -44,7 +45,7 @@ func findGit(dir string) (*gitRepo, error) {
 
 func openGit(top string) (*gitRepo, error) {
 	if _, err := exec.LookPath("git"); err != nil {
-		return nil, &Error{Kind: ErrHost, Msg: "cannot read the git repository " + top, Err: err, Hint: "install git"}
+		return nil, &fault.Error{Kind: fault.ErrHost, Msg: "cannot read the git repository " + top, Err: err, Hint: "install git"}
 	}
 	// The top may be reached through a symbolic link, which git resolves.
 	top, err := filepath.EvalSymlinks(top)
@@ -130,7 +131,7 @@ func (g *gitRepo) worktree(ctx context.Context) (*sourceTree, error) {
 func (g *gitRepo) resolve(ctx context.Context, ref string) (string, error) {
 	out, err := g.output(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}")
 	if err != nil {
-		return "", &Error{Kind: ErrInput, Msg: fmt.Sprintf("the repository %s has no commit %q", g.top, ref), Hint: "see `git log`"}
+		return "", &fault.Error{Kind: fault.ErrInput, Msg: fmt.Sprintf("the repository %s has no commit %q", g.top, ref), Hint: "see `git log`"}
 	}
 	return strings.TrimSpace(string(out)), nil
 }

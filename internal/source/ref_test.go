@@ -1,12 +1,14 @@
-package build
+package source
 
 import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/auser/mvm/internal/fault"
 )
 
-func TestAbsRef(t *testing.T) {
+func TestAbs(t *testing.T) {
 	for _, tt := range []struct{ ref, want string }{
 		{".", "/work/app"},
 		{"./guest", "/work/app/guest"},
@@ -23,14 +25,14 @@ func TestAbsRef(t *testing.T) {
 		{"github:NixOS/nixpkgs/nixos-26.05", "github:NixOS/nixpkgs/nixos-26.05"},
 		{"git+https://example.org/guests.git?ref=main&dir=nix", "git+https://example.org/guests.git?ref=main&dir=nix"},
 	} {
-		got, err := AbsRef(tt.ref, "/work/app")
+		got, err := Abs(tt.ref, "/work/app")
 		if err != nil || got != tt.want {
-			t.Errorf("AbsRef(%q) = %q, %v, want %q", tt.ref, got, err, tt.want)
+			t.Errorf("Abs(%q) = %q, %v, want %q", tt.ref, got, err, tt.want)
 			continue
 		}
-		again, err := AbsRef(got, "/elsewhere")
+		again, err := Abs(got, "/elsewhere")
 		if err != nil || again != got {
-			t.Errorf("AbsRef(%q) = %q, %v, want it unchanged", got, again, err)
+			t.Errorf("Abs(%q) = %q, %v, want it unchanged", got, again, err)
 		}
 	}
 }
@@ -50,10 +52,10 @@ func TestBadRefs(t *testing.T) {
 		{"github:a/b $(reboot)", "use a folder"},
 		{"./x\n", "use a folder"},
 	} {
-		_, err := AbsRef(tt.ref, "/")
-		var e *Error
-		if !errors.As(err, &e) || !errors.Is(err, ErrInput) || !strings.Contains(e.Hint, tt.hint) {
-			t.Errorf("AbsRef(%q) = %v, want bad input with a hint like %q", tt.ref, err, tt.hint)
+		_, err := Abs(tt.ref, "/")
+		var e *fault.Error
+		if !errors.As(err, &e) || !errors.Is(err, fault.ErrInput) || !strings.Contains(e.Hint, tt.hint) {
+			t.Errorf("Abs(%q) = %v, want bad input with a hint like %q", tt.ref, err, tt.hint)
 		}
 	}
 }
@@ -68,26 +70,9 @@ func TestImmutableRefs(t *testing.T) {
 		"git+https://example.org/x.git?rev=" + rev:      true,
 		"https://example.org/x.tar.gz?narHash=sha256-x": true,
 	} {
-		r, err := parseRef(ref, "/")
-		if err != nil || r.immutable != want {
-			t.Errorf("parseRef(%q).immutable = %v, %v, want %v", ref, r.immutable, err, want)
-		}
-	}
-}
-
-func TestParseInputOverride(t *testing.T) {
-	dir := t.TempDir()
-	for text, want := range map[string]InputOverride{
-		"nixpkgs=" + dir: {Input: "nixpkgs", Folder: dir},
-		"a/nix-pkgs=.":   {Input: "a/nix-pkgs", Folder: dir},
-	} {
-		if got, err := ParseInputOverride(text, dir); err != nil || got != want {
-			t.Errorf("%s: %+v, %v, want %+v", text, got, err, want)
-		}
-	}
-	for _, text := range []string{"", "nixpkgs", "nixpkgs=", "=" + dir, "--impure=" + dir, "a b=" + dir, "a/=" + dir, "nixpkgs=none"} {
-		if got, err := ParseInputOverride(text, dir); !errors.Is(err, ErrInput) {
-			t.Errorf("%q: %+v, %v, want an error of input", text, got, err)
+		r, err := Parse(ref, "/")
+		if err != nil || r.Immutable != want {
+			t.Errorf("Parse(%q).immutable = %v, %v, want %v", ref, r.Immutable, err, want)
 		}
 	}
 }

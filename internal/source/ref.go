@@ -1,4 +1,10 @@
-package build
+// Package source turns a flake reference into the source that a build sees: an
+// immutable snapshot of a local folder, named by the hash that Nix gives the
+// same tree.
+//
+// It knows git and Nix's archive format. It must not know of containers, of
+// tenants, or where snapshots are kept.
+package source
 
 import (
 	"errors"
@@ -9,21 +15,23 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/auser/mvm/internal/fault"
 )
 
-// flakeRef is a parsed flake reference.
-type flakeRef struct {
+// Ref is a parsed flake reference.
+type Ref struct {
 	raw string
 
 	// A local one names a folder that mvm snapshots itself.
-	local bool
-	path  string // absolute
+	Local bool
+	Path  string // absolute
 	dir   string // ?dir=, slash-separated, relative to the tree's root; "" is not given
 	rev   string // with git+file: this commit instead of the working tree
 	ref   string // with git+file: this branch or tag
 
 	// A remote one is Nix's business; immutable ones name a commit.
-	immutable bool
+	Immutable bool
 }
 
 // remoteSchemes are those that Nix fetches over the network without help from
@@ -42,26 +50,30 @@ var (
 const refHint = "use a folder such as . or ./guest, path:/abs/dir, git+file:///repo, git+https://host/repo.git or github:owner/repo[/rev]"
 
 func badRef(ref, why string) error {
-	return &Error{Kind: ErrInput, Msg: fmt.Sprintf("flake reference %q %s", ref, why), Hint: refHint}
+	return &fault.Error{Kind: fault.ErrInput, Msg: fmt.Sprintf("flake reference %q %s", ref, why), Hint: refHint}
 }
 
-// AbsRef makes a local flake reference independent of the working directory,
+// Abs makes a local flake reference independent of the working directory,
 // which is dir here. Remote ones come back as they are. It looks at the text
 // only, not at what is there.
-func AbsRef(ref, dir string) (string, error) {
-	r, err := parseRef(ref, dir)
+func Abs(ref, dir string) (string, error) {
+	r, err := Parse(ref, dir)
 	if err != nil {
 		return "", err
 	}
-	if !r.local {
+	if !r.Local {
 		return ref, nil
 	}
 	return r.String(), nil
 }
 
+// NamesCommit says whether a local reference is of a commit, branch or tag, and
+// not of what is in the folder now.
+func (r Ref) NamesCommit() bool { return r.rev != "" || r.ref != "" }
+
 // String renders a local reference in absolute form.
-func (r flakeRef) String() string {
-	if !r.local {
+func (r Ref) String() string {
+	if !r.Local {
 		return r.raw
 	}
 	query := url.Values{}
@@ -72,30 +84,30 @@ func (r flakeRef) String() string {
 	}
 	scheme := ""
 	switch {
-	case r.rev != "" || r.ref != "":
+	case r.NamesCommit():
 		scheme = "git+file://"
-	case len(query) > 0, strings.ContainsAny(r.path, "?#%"):
+	case len(query) > 0, strings.ContainsAny(r.Path, "?#%"):
 		scheme = "path:"
 	default:
-		return r.path
+		return r.Path
 	}
-	s := scheme + (&url.URL{Path: r.path}).EscapedPath()
+	s := scheme + (&url.URL{Path: r.Path}).EscapedPath()
 	if len(query) > 0 {
 		s += "?" + query.Encode()
 	}
 	return s
 }
 
-// parseRef reads ref as a person writes it; local paths are taken from dir.
-func parseRef(ref, dir string) (flakeRef, error) {
-	r := flakeRef{raw: ref}
+// Parse reads ref as a person writes it; local paths are taken from dir.
+func Parse(ref, dir string) (Ref, error) {
+	r := Ref{raw: ref}
 	switch {
 	case ref == "":
 		return r, badRef(ref, "is empty")
 	case strings.ContainsFunc(ref, func(c rune) bool { return c < ' ' || c == 0x7f }):
 		return r, badRef(ref, "has control characters")
 	case strings.Contains(ref, "#"):
-		return r, &Error{Kind: ErrInput, Msg: fmt.Sprintf("flake reference %q names an output", ref),
+		return r, &fault.Error{Kind: fault.ErrInput, Msg: fmt.Sprintf("flake reference %q names an output", ref),
 			Hint: "leave out what follows #; --profile chooses the guest"}
 	}
 	for _, scheme := range remoteSchemes {
@@ -112,14 +124,14 @@ func parseRef(ref, dir string) (flakeRef, error) {
 		return r, badRef(ref, "has a scheme that mvm does not know")
 	}
 	if ref[0] != '.' && ref[0] != '/' {
-		return r, &Error{Kind: ErrInput, Msg: fmt.Sprintf("flake reference %q is neither a path nor a URL", ref),
+		return r, &fault.Error{Kind: fault.ErrInput, Msg: fmt.Sprintf("flake reference %q is neither a path nor a URL", ref),
 			Hint: "write ./" + ref + " for a folder; names from Nix's flake registry are not used, because they can change"}
 	}
 	path, query, _ := strings.Cut(ref, "?")
 	return withQuery(r, path, query, dir, false)
 }
 
-func parseRemote(r flakeRef) (flakeRef, error) {
+func parseRemote(r Ref) (Ref, error) {
 	if strings.ContainsAny(r.raw, " \"'`\\<>^{}|") {
 		return r, badRef(r.raw, "has characters that a URL cannot have")
 	}
@@ -129,13 +141,13 @@ func parseRemote(r flakeRef) (flakeRef, error) {
 		return r, badRef(r.raw, "has a query that cannot be read")
 	}
 	parts := strings.Split(path, "/")
-	r.immutable = fullRevision.MatchString(values.Get("rev")) || values.Get("narHash") != "" ||
+	r.Immutable = fullRevision.MatchString(values.Get("rev")) || values.Get("narHash") != "" ||
 		strings.HasPrefix(r.raw, "github:") && len(parts) == 3 && fullRevision.MatchString(parts[2])
 	return r, nil
 }
 
 // parseLocalURL reads what follows path: or git+file:, which is percent-encoded.
-func parseLocalURL(r flakeRef, scheme, rest, dir string) (flakeRef, error) {
+func parseLocalURL(r Ref, scheme, rest, dir string) (Ref, error) {
 	path, query, _ := strings.Cut(rest, "?")
 	if authority, ok := strings.CutPrefix(path, "//"); ok {
 		if !strings.HasPrefix(authority, "/") {
@@ -150,7 +162,7 @@ func parseLocalURL(r flakeRef, scheme, rest, dir string) (flakeRef, error) {
 	return withQuery(r, path, query, dir, scheme == "git+file:")
 }
 
-func withQuery(r flakeRef, path, query, dir string, git bool) (flakeRef, error) {
+func withQuery(r Ref, path, query, dir string, git bool) (Ref, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return r, badRef(r.raw, "has a query that cannot be read")
@@ -161,9 +173,9 @@ func withQuery(r flakeRef, path, query, dir string, git bool) (flakeRef, error) 
 		}
 		return r, badRef(r.raw, fmt.Sprintf("has a parameter %q that mvm does not know", key))
 	}
-	r.local = true
-	if r.path = filepath.Clean(path); !filepath.IsAbs(r.path) {
-		r.path = filepath.Join(dir, r.path)
+	r.Local = true
+	if r.Path = filepath.Clean(path); !filepath.IsAbs(r.Path) {
+		r.Path = filepath.Join(dir, r.Path)
 	}
 	r.dir, r.rev, r.ref = values.Get("dir"), values.Get("rev"), values.Get("ref")
 	if r.dir != "" && !filepath.IsLocal(r.dir) {
@@ -194,6 +206,15 @@ func flakeDir(start, dir string, has func(path string) bool) (string, error) {
 	return "", errors.New("there is no flake.nix")
 }
 
+// HoldsFlake says whether a folder is one of a flake, which may be in its nix/.
+func HoldsFlake(dir string) bool {
+	_, err := flakeDir("", "", func(path string) bool {
+		_, err := os.Stat(filepath.Join(dir, path))
+		return err == nil
+	})
+	return err == nil
+}
+
 // join is path.Join that keeps "" for the root.
 func join(a, b string) string {
 	if a == "" {
@@ -203,15 +224,15 @@ func join(a, b string) string {
 }
 
 // checkFolder says plainly what is wrong with a local path.
-func checkFolder(r flakeRef) error {
-	info, err := os.Stat(r.path)
+func checkFolder(r Ref) error {
+	info, err := os.Stat(r.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &Error{Kind: ErrInput, Msg: fmt.Sprintf("cannot read flake %q: there is no folder %s", r.raw, r.path), Hint: refHint}
+		return &fault.Error{Kind: fault.ErrInput, Msg: fmt.Sprintf("cannot read flake %q: there is no folder %s", r.raw, r.Path), Hint: refHint}
 	case err != nil:
-		return &Error{Kind: ErrInput, Msg: fmt.Sprintf("cannot read flake %q", r.raw), Err: err}
+		return &fault.Error{Kind: fault.ErrInput, Msg: fmt.Sprintf("cannot read flake %q", r.raw), Err: err}
 	case !info.IsDir():
-		return &Error{Kind: ErrInput, Msg: fmt.Sprintf("cannot read flake %q: %s is not a folder", r.raw, r.path),
+		return &fault.Error{Kind: fault.ErrInput, Msg: fmt.Sprintf("cannot read flake %q: %s is not a folder", r.raw, r.Path),
 			Hint: "name the folder that holds flake.nix"}
 	}
 	return nil

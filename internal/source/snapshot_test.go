@@ -1,4 +1,4 @@
-package build
+package source
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/auser/mvm/internal/fault"
 )
 
 // tree makes files below a new folder: a name that ends in / is a folder, a
@@ -56,7 +58,7 @@ func git(t *testing.T, dir string, args ...string) string {
 
 func take(t *testing.T, ref string) Snapshot {
 	t.Helper()
-	s, err := TakeSnapshot(t.Context(), ref, filepath.Join(t.TempDir(), "src"))
+	s, err := Take(t.Context(), ref, filepath.Join(t.TempDir(), "src"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,20 +134,20 @@ func nixHash(t *testing.T, dir string) string {
 func TestSnapshotIsReused(t *testing.T) {
 	dir := tree(t, map[string]string{"flake.nix": "{}"})
 	src := filepath.Join(t.TempDir(), "src")
-	first, err := TakeSnapshot(t.Context(), dir, src)
+	first, err := Take(t.Context(), dir, src)
 	if err != nil {
 		t.Fatal(err)
 	}
-	leftover, err := os.MkdirTemp(src, tempPrefix) // of a killed one
+	leftover, err := os.MkdirTemp(src, ".tmp-") // of a killed one
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := TakeSnapshot(t.Context(), dir, src)
+	second, err := Take(t.Context(), dir, src)
 	if err != nil || second.Path != first.Path {
 		t.Fatalf("second snapshot = %+v, %v", second, err)
 	}
 	addFiles(t, dir, map[string]string{"more": "x"})
-	third, err := TakeSnapshot(t.Context(), dir, src)
+	third, err := Take(t.Context(), dir, src)
 	if err != nil || third.Hash == first.Hash {
 		t.Fatalf("third snapshot = %+v, %v", third, err)
 	}
@@ -293,8 +295,8 @@ func TestBadSources(t *testing.T) {
 		{"github:a/b", "is not a local one"},
 	} {
 		src := filepath.Join(t.TempDir(), "src")
-		_, err := TakeSnapshot(t.Context(), tt.ref, src)
-		if !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), tt.want) {
+		_, err := Take(t.Context(), tt.ref, src)
+		if !errors.Is(err, fault.ErrInput) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("snapshot of %s: %v, want bad input with %q", tt.ref, err, tt.want)
 		}
 		if left, err := filepath.Glob(filepath.Join(src, "*")); err != nil || len(left) > 0 {
@@ -308,7 +310,7 @@ func TestSnapshotIsCancelled(t *testing.T) {
 	git(t, dir, "init", "-q")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := TakeSnapshot(ctx, dir, t.TempDir()); !errors.Is(err, context.Canceled) {
+	if _, err := Take(ctx, dir, t.TempDir()); !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v", err)
 	}
 }
