@@ -46,6 +46,17 @@ const (
 	Failed = "failed"
 )
 
+// Record adds an act to the record at path and hands on err, with which the act
+// ended. An act that cannot be recorded has failed: an auditor must be able to
+// rely on the record being whole.
+func Record(path, tenant, act string, detail map[string]any, err error) error {
+	e := Entry{Tenant: tenant, Act: act, Result: OK, Detail: detail}
+	if err != nil {
+		e.Result, e.Error = Failed, err.Error()
+	}
+	return errors.Join(err, Append(path, e))
+}
+
 // Append adds e to the record at path and fills in what is the record's own:
 // number, time, person and chain. Writers of several processes take turns.
 func Append(path string, e Entry) (err error) {

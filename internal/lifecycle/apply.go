@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/auser/mvm/internal/fleet"
 	"github.com/auser/mvm/internal/tenant"
 )
@@ -109,15 +111,13 @@ func (h *Host) plan(w fleet.Wish, dir string) (Plan, error) {
 // time.
 func (h *Host) ApplyFleet(ctx context.Context, plans []Plan, limit int, done func(Plan)) error {
 	var (
-		wg     sync.WaitGroup
+		all    errgroup.Group
 		mu     sync.Mutex
 		failed error
-		places = make(chan struct{}, max(limit, 1))
 	)
+	all.SetLimit(max(limit, 1))
 	for _, p := range plans {
-		places <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-places }()
+		all.Go(func() error {
 			err := h.applyPlan(ctx, &p)
 			mu.Lock()
 			defer mu.Unlock()
@@ -126,9 +126,10 @@ func (h *Host) ApplyFleet(ctx context.Context, plans []Plan, limit int, done fun
 				failed = errors.Join(failed, fmt.Errorf("tenant %s: %w", p.Tenant, err))
 			}
 			done(p)
+			return nil // it does not keep the others from being done
 		})
 	}
-	wg.Wait()
+	all.Wait()
 	return failed
 }
 

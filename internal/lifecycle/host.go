@@ -7,7 +7,6 @@
 package lifecycle
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -63,15 +62,10 @@ func Open(root string) (*Host, error) {
 	}, nil
 }
 
-// record writes one act to the tenant's audit record and hands err on. An act
-// that cannot be recorded has failed: an auditor must be able to rely on the
-// record being whole.
+// record writes one act to the tenant's audit record, or with an empty id to
+// the host's, and hands err on.
 func (h *Host) record(id, act string, detail map[string]any, err error) error {
-	e := audit.Entry{Tenant: id, Act: act, Result: audit.OK, Detail: detail}
-	if err != nil {
-		e.Result, e.Error = audit.Failed, err.Error()
-	}
-	return errors.Join(err, audit.Append(h.Store.AuditFile(id), e))
+	return audit.Record(h.Store.AuditFile(id), id, act, detail, err)
 }
 
 // MustExist returns store.ErrNotFound, naming the tenant, where there is none.

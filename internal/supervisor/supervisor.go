@@ -368,11 +368,7 @@ func (s *supervisor) enter(ev event, reason string, change func(*tenant.State)) 
 }
 
 func (s *supervisor) record(act string, detail map[string]any, err error) error {
-	e := audit.Entry{Tenant: s.t.ID, Act: act, Result: audit.OK, Detail: detail}
-	if err != nil {
-		e.Result, e.Error = audit.Failed, err.Error()
-	}
-	return errors.Join(err, audit.Append(s.store.AuditFile(s.t.ID), e))
+	return audit.Record(s.store.AuditFile(s.t.ID), s.t.ID, act, detail, err)
 }
 
 // did tells of a step that ends now.

@@ -21,9 +21,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
+	"golang.org/x/mod/semver"
 	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/atomicfile"
@@ -135,29 +135,14 @@ func Newer(a, b string) (bool, error) {
 		return false, fmt.Errorf("%w: its version is %q", ErrNoRelease, a)
 	}
 	vb, err := parse(b)
-	if err != nil {
-		return false, err
-	}
-	for i := range va {
-		if va[i] != vb[i] {
-			return vb[i] > va[i], nil
-		}
-	}
-	return false, nil
+	return semver.Compare(va, vb) < 0, err
 }
 
-// parse reads v1.2.3. Pre-releases are not offered to anybody.
-func parse(version string) (v [3]int, err error) {
-	parts := strings.Split(strings.TrimPrefix(version, "v"), ".")
-	if len(parts) != len(v) {
-		return v, fmt.Errorf("%q is no version", version)
-	}
-	for i, p := range parts {
-		n, err := strconv.ParseUint(p, 10, 31)
-		if err != nil {
-			return v, fmt.Errorf("%q is no version", version)
-		}
-		v[i] = int(n)
+// parse reads 1.2.3. Pre-releases are not offered to anybody.
+func parse(version string) (string, error) {
+	v := "v" + strings.TrimPrefix(version, "v")
+	if semver.Canonical(v) != v || semver.Prerelease(v) != "" {
+		return "", fmt.Errorf("%q is no version", version)
 	}
 	return v, nil
 }
