@@ -115,6 +115,3 @@ const idFileName = "tenant"
 // JailDir is where the supervisor puts the VMM's root together, in its own
 // mount namespace; on the host it stays an empty folder.
 func (t Tenant) JailDir() string { return filepath.Join(t.RunDir(), "jail") }
-
-// JailRunDir is the host's end of the jail's /run: the VMM's sockets.
-func (t Tenant) JailRunDir() string { return filepath.Join(t.RunDir(), "vmm") }

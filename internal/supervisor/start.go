@@ -235,16 +235,7 @@ func (l *launch) runtimeValues() (fcconfig.Runtime, error) {
 }
 
 // makeJail puts the VMM's root together in this process's mount namespace.
-func (l *launch) makeJail(ctx context.Context) error {
-	if err := os.RemoveAll(l.t.JailRunDir()); err != nil { // a former run's sockets
-		return fmt.Errorf("cannot clear the jail: %w", err)
-	}
-	if err := os.Mkdir(l.t.JailRunDir(), 0o700); err != nil {
-		return fmt.Errorf("cannot make the jail: %w", err)
-	}
-	if err := os.Chown(l.t.JailRunDir(), l.state.UID, l.state.UID); err != nil {
-		return fmt.Errorf("cannot make the jail: %w", err)
-	}
+func (l *launch) makeJail(context.Context) error {
 	needs, err := l.driver.Needs()
 	if err != nil {
 		return err
@@ -253,7 +244,7 @@ func (l *launch) makeJail(ctx context.Context) error {
 	return jail.Make(jail.Spec{
 		Root: l.jail, UID: l.state.UID, GID: l.state.UID,
 		Kernel: l.state.Artifacts.KernelPath, Rootfs: l.state.Artifacts.RootfsPath, Initrd: l.state.Artifacts.InitrdPath,
-		Data: l.t.DataVolume(), Volumes: l.volumeFiles(), RunDir: l.t.JailRunDir(), SizeMiB: jailMiB, Needs: needs,
+		Data: l.t.DataVolume(), Volumes: l.volumeFiles(), SizeMiB: jailMiB, Needs: needs,
 	})
 }
 
@@ -327,7 +318,7 @@ func (l *launch) startVMM(ctx context.Context) error {
 	l.down.Push("close the VMM's log", func(context.Context) error { return log.Close() })
 	vm, err := l.driver.Start(ctx, vmm.Machine{
 		ID: tenant.ShortHash(l.t.ID), UID: l.state.UID, GID: l.state.UID,
-		Jail: l.jail, RunDir: l.t.JailRunDir(), Config: l.config, Cgroup: l.cgroup,
+		Jail: l.jail, Config: l.config, Cgroup: l.cgroup,
 		Console: l.console, Log: log, Record: l.recordStart, Did: l.did,
 	})
 	if err != nil {

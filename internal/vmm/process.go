@@ -23,8 +23,9 @@ type Launch struct {
 	Args []string
 	Root string // the new root directory; "" keeps the caller's
 
-	UID, GID int  // the VMM's
-	KeepRoot bool // start as root: the jailer changes root and user itself
+	UID, GID  int  // the VMM's
+	KeepRoot  bool // start as root: the jailer changes root and user itself
+	NoNetwork bool // in an empty network namespace, for who is handed the TAP
 
 	Cgroup Cgroup
 
@@ -51,8 +52,8 @@ type Process struct {
 const drainDeadline = 2 * time.Second
 
 // Start starts the VMM as l says: with an empty environment, no open files but
-// its own, no way to gain privileges, in a session of its own, and to be
-// killed when this program ends.
+// its own, no way to gain privileges, in a session and an IPC namespace of its
+// own, and to be killed when this program ends.
 func (l Launch) Start() (*Process, error) {
 	std, err := openStdio(l.Stdout, l.Stderr)
 	if err != nil {
@@ -93,7 +94,12 @@ func (l Launch) start(p *Process, files []*os.File) error {
 		return fmt.Errorf("cannot keep descriptors from the VMM: %w", err)
 	}
 	pidfd := -1
-	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, PidFD: &pidfd, Chroot: l.Root}
+	attr := &syscall.SysProcAttr{
+		Setsid: true, Pdeathsig: syscall.SIGKILL, PidFD: &pidfd, Chroot: l.Root, Cloneflags: unix.CLONE_NEWIPC,
+	}
+	if l.NoNetwork {
+		attr.Cloneflags |= unix.CLONE_NEWNET
+	}
 	if l.UID == 0 || l.GID == 0 {
 		return errors.New("a VMM never runs as root")
 	}

@@ -42,7 +42,6 @@ type Machine struct {
 	ID       string // the VMM's instance id
 	UID, GID int    // whom the VMM runs as; never root
 	Jail     string // the jail's root, as jail.Make made it
-	RunDir   string // the folder of the host that is /run in the jail
 	Config   fcconfig.Config
 
 	Cgroup Cgroup // nil leaves the VMM in the caller's

@@ -24,8 +24,12 @@ type counters struct {
 	heard chan struct{} // closed and made anew with each line
 }
 
-// maxMetrics bounds a line of metrics; a longer one is not Firecracker's.
-const maxMetrics = 1 << 20
+// maxMetrics bounds a line of metrics, maxDisks the disks that they are about:
+// what is beyond is not Firecracker's, but that of a guest that took it over.
+const (
+	maxMetrics = 1 << 20
+	maxDisks   = 64
+)
 
 func newCounters(to io.Writer) *counters {
 	return &counters{to: to, disks: map[string]vmm.DiskCounters{}, heard: make(chan struct{})}
@@ -72,7 +76,10 @@ func (c *counters) add(line []byte) {
 		if !ok || json.Unmarshal(group, &n) != nil {
 			continue
 		}
-		d := c.disks[disk]
+		d, known := c.disks[disk]
+		if !known && len(c.disks) == maxDisks {
+			continue
+		}
 		d.ReadBytes += n.ReadBytes
 		d.WrittenBytes += n.WriteBytes
 		d.Reads += n.Reads

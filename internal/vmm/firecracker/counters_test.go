@@ -1,6 +1,7 @@
 package firecracker
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -32,5 +33,16 @@ no JSON
 	}
 	if len(c.disks) != len(want) || handedOn.String() != lines {
 		t.Errorf("%v, handed on %q", c.disks, handedOn.String())
+	}
+}
+
+// A guest that took Firecracker over may write of disks without end.
+func TestCountersAreBounded(t *testing.T) {
+	c := newCounters(nil)
+	for n := range 1000 {
+		fmt.Fprintf(c, "{\"block_%d\": {\"read_count\": 1}}\n", n)
+	}
+	if len(c.disks) > maxDisks {
+		t.Errorf("%d disks are kept", len(c.disks))
 	}
 }

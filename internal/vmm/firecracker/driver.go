@@ -167,7 +167,8 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
 	if err := vmm.PrepareJail(m); err != nil {
 		return nil, err
 	}
-	socket := filepath.Join(m.RunDir, socketName)
+	run := filepath.Join(m.Jail, jail.Run)
+	socket := filepath.Join(run, socketName)
 	if err := os.RemoveAll(socket); err != nil { // a stale one keeps Firecracker from starting
 		return nil, fmt.Errorf("cannot remove a stale socket: %w", err)
 	}
@@ -181,11 +182,11 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
 		done:     make(chan struct{}), console: &vmm.PanicWatch{To: m.Console}, words: &vmm.LastWords{To: m.Log},
 	}
 	watch := &startWatch{to: v.words, started: make(chan struct{})}
-	log, err := openFIFO(m.RunDir, logName, m.UID, m.GID, watch)
+	log, err := openFIFO(run, logName, m.UID, m.GID, watch)
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := openFIFO(m.RunDir, metricsName, m.UID, m.GID, v.counters)
+	metrics, err := openFIFO(run, metricsName, m.UID, m.GID, v.counters)
 	if err != nil {
 		log.finish()
 		return nil, err

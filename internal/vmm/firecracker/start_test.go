@@ -68,7 +68,7 @@ func standin(args []string) error {
 // Firecracker that was killed keeps the next one from starting.
 func TestAStaleSocketIsRemoved(t *testing.T) {
 	d, m := standinMachine(t)
-	socket := filepath.Join(m.RunDir, socketName)
+	socket := filepath.Join(m.Jail, jail.Run, socketName)
 	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -112,11 +112,11 @@ func standinMachine(t *testing.T) (*Driver, vmm.Machine) {
 	}
 	const nobody = 65534
 	m := vmm.Machine{ID: "acme", UID: nobody, GID: nobody, Jail: jail.Root(t.TempDir(), "acme"), Console: io.Discard}
-	m.RunDir = filepath.Join(m.Jail, jail.Run)
-	if err := os.MkdirAll(m.RunDir, 0o755); err != nil {
+	run := filepath.Join(m.Jail, jail.Run)
+	if err := os.MkdirAll(run, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chown(m.RunDir, nobody, nobody); err != nil {
+	if err := os.Chown(run, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{jail.Kernel, jail.Rootfs, jail.Data, jail.Secrets} {

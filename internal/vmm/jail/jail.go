@@ -18,7 +18,7 @@ const (
 	Data    = "/data.ext4"
 	Secrets = "/secrets.ext4" // made inside the jail's tmpfs by the caller
 	Config  = "/fc.final.json"
-	Run     = "/run"
+	Run     = "/run" // a tmpfs of the VMM's own, for its sockets
 )
 
 // Volume is the name of a further disk inside the jail, by its device in the
@@ -51,7 +51,6 @@ type Spec struct {
 	Initrd         string // "" without one
 	Data           string // bound writable; it belongs to the VMM's user already
 	Volumes        []Bind // further disks, bound writable, of the same user
-	RunDir         string // a folder of the host, bound at /run: sockets are in it
 	SizeMiB        int    // of the tmpfs, for the secrets and the VMM's own files
 
 	Needs Needs

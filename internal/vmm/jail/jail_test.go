@@ -45,7 +45,6 @@ func testSpec(t *testing.T) Spec {
 	s := Spec{
 		Root: Root(filepath.Join(dir, "a b"), "acme"), UID: 930_000, GID: 930_000,
 		Kernel: filepath.Join(dir, "kernel"), Rootfs: filepath.Join(dir, "rootfs"), Data: filepath.Join(dir, "data"),
-		RunDir: filepath.Join(dir, "run"),
 		Needs: Needs{
 			Binds:   []Bind{{"/usr", "/usr"}},
 			Devices: []string{"/dev/null", "/dev/net/tun"},
@@ -56,9 +55,6 @@ func testSpec(t *testing.T) Spec {
 		if err := os.WriteFile(f, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := os.Mkdir(s.RunDir, 0o700); err != nil {
-		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := Remove(s.Root); err != nil {
@@ -157,7 +153,7 @@ func TestRemoveLeavesTheHostsFiles(t *testing.T) {
 	if _, err := os.Stat(s.Root); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the jail's folder: %v", err)
 	}
-	for _, f := range []string{s.Kernel, s.Rootfs, s.Data, s.RunDir, "/usr/bin"} {
+	for _, f := range []string{s.Kernel, s.Rootfs, s.Data, "/usr/bin"} {
 		if _, err := os.Stat(f); err != nil {
 			t.Error(err)
 		}

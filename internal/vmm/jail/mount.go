@@ -53,6 +53,9 @@ func Make(s Spec) (err error) {
 			return err
 		}
 	}
+	if err := s.mountRun(); err != nil {
+		return err
+	}
 	for _, l := range s.Needs.Links {
 		if err := makeLink(s.Root, l); err != nil {
 			return err
@@ -81,6 +84,20 @@ func mountMemory(at string, sizeMiB int) error {
 	return nil
 }
 
+// mountRun mounts the folder that is the VMM's to write to. It has room for a
+// few sockets and pipes: a VMM that its guest has taken over shall fill nothing.
+func (s Spec) mountRun() error {
+	at := filepath.Join(s.Root, Run)
+	if err := os.Mkdir(at, 0o700); err != nil {
+		return err
+	}
+	options := fmt.Sprintf("size=1m,nr_inodes=32,mode=700,uid=%d,gid=%d", s.UID, s.GID)
+	if err := unix.Mount("mvm-jail-run", at, "tmpfs", writable, options); err != nil {
+		return fmt.Errorf("cannot mount a tmpfs at %s: %w", at, err)
+	}
+	return nil
+}
+
 // A file is one bind mount of the jail.
 type file struct {
 	Bind
@@ -92,7 +109,6 @@ func (s Spec) files() []file {
 		{Bind{s.Kernel, Kernel}, readOnly},
 		{Bind{s.Rootfs, Rootfs}, readOnly},
 		{Bind{s.Data, Data}, writable},
-		{Bind{s.RunDir, Run}, writable},
 	}
 	if s.Initrd != "" {
 		all = append(all, file{Bind{s.Initrd, Initrd}, readOnly})

@@ -131,7 +131,7 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (_ vmm.VM, err error)
 	vm := &machine{done: make(chan struct{}), console: &vmm.PanicWatch{To: m.Console}, words: &vmm.LastWords{To: m.Log}}
 	began := time.Now()
 	vm.process, err = vmm.Launch{
-		Path: path, Args: args, Root: m.Jail, UID: m.UID, GID: m.GID, Cgroup: m.Cgroup,
+		Path: path, Args: args, Root: m.Jail, UID: m.UID, GID: m.GID, NoNetwork: true, Cgroup: m.Cgroup,
 		Stdout: vm.console, Stderr: vm.words, Files: files,
 	}.Start()
 	closeAll(files) // QEMU's alone from here, so that its end is seen

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/auser/mvm/internal/vmm"
 )
 
@@ -61,6 +63,8 @@ func (s *suite) testConfinement(t *testing.T) {
 		t.Errorf("cgroups: %v\n%s", err, cgroups)
 	}
 	w.checkRoot(t, dir)
+	checkRoom(t, dir)
+	checkNamespaces(t, dir, s.driver.Name() == "qemu")
 	checkDescriptors(t, dir, vm)
 }
 
@@ -118,6 +122,58 @@ func (w *world) checkRoot(t *testing.T, dir string) {
 		if owner(info) != 0 {
 			t.Errorf("%s was chowned", shared)
 		}
+	}
+}
+
+// checkRoom: where it may make files, there is room for few. What is mounted
+// there is its own, so it fills nothing of the host's.
+func checkRoom(t *testing.T, dir string) {
+	t.Helper()
+	info, err := os.ReadFile(dir + "/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := 0
+	for line := range strings.Lines(string(info)) {
+		words := strings.Fields(line)
+		at, options := dir+"/root"+words[4], strings.Split(words[5], ",")
+		if place, err := os.Stat(at); err != nil || !place.IsDir() || !slices.Contains(options, "rw") {
+			continue
+		}
+		var disk unix.Statfs_t
+		if err := unix.Statfs(at, &disk); err != nil {
+			t.Fatal(err)
+		}
+		if size := disk.Blocks * uint64(disk.Bsize); disk.Type != unix.TMPFS_MAGIC || size > 64<<20 || disk.Files > 16384 {
+			t.Errorf("it may write to %s: %d MiB and %d files", words[4], size>>20, disk.Files)
+		}
+		places++
+	}
+	if places < 2 {
+		t.Errorf("only %d writable places were found in\n%s", places, info)
+	}
+}
+
+// checkNamespaces: it shares no IPC objects with anybody and, where it is handed
+// its TAP, sees no network beside that.
+func checkNamespaces(t *testing.T, dir string, networkless bool) {
+	t.Helper()
+	shared := func(kind string) bool {
+		ours, err := os.Readlink("/proc/self/ns/" + kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := os.Readlink(dir + "/ns/" + kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ours == theirs
+	}
+	if shared("ipc") {
+		t.Error("it shares its IPC namespace")
+	}
+	if networkless && shared("net") {
+		t.Error("it shares its network namespace")
 	}
 }
 

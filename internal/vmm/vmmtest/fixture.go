@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -65,7 +64,7 @@ func newWorld(ctx context.Context, d vmm.Driver, g Guest, o options, u *undo.Sta
 	w.jail = jail.Spec{
 		Root: jail.Root(filepath.Join(dir, "jail"), "acme"), UID: testUID, GID: testUID,
 		Kernel: g.Kernel, Initrd: g.Initrd,
-		Rootfs: filepath.Join(dir, "rootfs"), Data: filepath.Join(dir, "data"), RunDir: filepath.Join(dir, "run"),
+		Rootfs: filepath.Join(dir, "rootfs"), Data: filepath.Join(dir, "data"),
 	}
 	if err := w.makeFiles(); err != nil {
 		return nil, err
@@ -89,7 +88,7 @@ func newWorld(ctx context.Context, d vmm.Driver, g Guest, o options, u *undo.Sta
 		return nil, err
 	}
 	w.machine = vmm.Machine{
-		ID: "acme", UID: testUID, GID: testUID, Jail: w.jail.Root, RunDir: w.jail.RunDir,
+		ID: "acme", UID: testUID, GID: testUID, Jail: w.jail.Root,
 		Config: cfg, Cgroup: w.group, Console: w.console, Log: w.log, Metrics: w.metrics,
 	}
 	return w, nil
@@ -118,16 +117,13 @@ const (
 )
 
 func (w *world) makeFiles() error {
-	if err := os.Mkdir(w.jail.RunDir, 0o700); err != nil {
-		return err
-	}
 	if err := makeDisk(w.jail.Rootfs, "rootfs", rootfsSize, 0o444); err != nil {
 		return err
 	}
 	if err := makeDisk(w.jail.Data, "data", dataSize, 0o600); err != nil {
 		return err
 	}
-	return errors.Join(os.Chown(w.jail.Data, testUID, testUID), os.Chown(w.jail.RunDir, testUID, testUID))
+	return os.Chown(w.jail.Data, testUID, testUID)
 }
 
 // makeDisk makes a file that begins with its name.

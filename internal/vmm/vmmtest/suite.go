@@ -301,8 +301,7 @@ func (s *suite) testDeath(t *testing.T) {
 	}
 }
 
-// testRestart: the same world takes the next machine, with whatever the first
-// one left in it.
+// testRestart: the same world takes the next machine.
 func (s *suite) testRestart(t *testing.T) {
 	w := s.world(t, options{})
 	first := w.boot(t)
@@ -310,16 +309,6 @@ func (s *suite) testRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-first.Done()
-	for _, stale := range []string{"firecracker.socket", "qmp.sock"} {
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: filepath.Join(w.jail.RunDir, stale)}); err != nil && err != unix.EADDRINUSE {
-			t.Fatal(err)
-		}
-		defer unix.Close(fd)
-	}
 	if err := w.makeJail(); err != nil {
 		t.Fatal(err)
 	}
