@@ -17,13 +17,13 @@ const (
 // could not be filtered for.
 const defaultScope = "default"
 
-// buildUID is the user and group that builds inside the container. It is not
+// UID is the user and group that builds inside the container. It is not
 // root on purpose: Nix's sandbox needs a /proc without masks, and there uid 0
 // may write the host's /proc/sys (core_pattern) without any capability.
-const buildUID = 30000
+const UID = 30000
 
 // readyStore is the label of an image with a store that needs no preparation.
-var readyStore = strconv.Itoa(buildUID)
+var readyStore = strconv.Itoa(UID)
 
 // mount is one mount of a container. Source is a host path or a volume name.
 type mount struct {

@@ -346,7 +346,7 @@ func (b *builder) container(out string) container {
 		name:   containerName(b.req.Scope, b.req.Tenant),
 		labels: b.labels(),
 		image:  b.engine.imageName(b.image),
-		user:   buildUID,
+		user:   UID,
 		mounts: mounts,
 		env: [][2]string{
 			{"PATH", searchPath},

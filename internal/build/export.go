@@ -83,7 +83,7 @@ func ExportStore(ctx context.Context, req ExportRequest) error {
 		return fmt.Errorf("cannot export store paths: %w", err)
 	}
 	if os.Geteuid() == 0 {
-		if err := os.Chown(req.Substitutes, buildUID, buildUID); err != nil {
+		if err := os.Chown(req.Substitutes, UID, UID); err != nil {
 			return fmt.Errorf("cannot export store paths: %w", err)
 		}
 	}
@@ -103,7 +103,7 @@ func exportContainer(req ExportRequest) container {
 		name:   containerName(req.Scope, m.Tenant),
 		labels: [][2]string{{labelScope, scopeLabel(req.Scope)}, {labelTenant, m.Tenant}, {labelImage, m.Builder.ImageID}},
 		image:  req.Engine.imageName(Image{Ref: m.Builder.Image, ID: m.Builder.ImageID}),
-		user:   buildUID,
+		user:   UID,
 		mounts: []mount{
 			{source: storeVolume{m.Tenant, req.Instance, m.Builder.ImageID}.name(req.Scope), target: "/nix", volume: true},
 			{source: filepath.Clean(req.Substitutes), target: substitutesDir},

@@ -133,7 +133,7 @@ func (b *builder) preparation() container {
 		limits: b.req.Limits, nofile: nofile, nproc: nproc,
 		offline: true,
 		caps:    []string{"CHOWN", "DAC_OVERRIDE"},
-		argv:    []string{"sh", "-c", prepareScript, "mvm-prepare", fmt.Sprint(buildUID)},
+		argv:    []string{"sh", "-c", prepareScript, "mvm-prepare", fmt.Sprint(UID)},
 	}
 }
 
@@ -219,7 +219,7 @@ func (b *builder) outFolder() (string, error) {
 		return "", fmt.Errorf("cannot make build folder: %w", err)
 	}
 	if os.Geteuid() == 0 {
-		if err := os.Chown(out, buildUID, buildUID); err != nil {
+		if err := os.Chown(out, UID, UID); err != nil {
 			return "", fmt.Errorf("cannot make build folder: %w", err)
 		}
 	}

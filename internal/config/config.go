@@ -6,6 +6,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -66,7 +68,7 @@ type Build struct {
 
 // Limits are what tenants share.
 type Limits struct {
-	UIDBase          int     `toml:"uid_base"`           // the first VMM's uid and gid; one for each address of the subnet
+	UIDBase          int     `toml:"uid_base,omitempty"` // the first VMM's uid and gid; one for each address of the subnet; default: tenant.UIDBase
 	MemoryOvercommit float64 `toml:"memory_overcommit"`  // tenants' memory may add up to this many times the host's
 	CPUOvercommit    float64 `toml:"cpu_overcommit"`     // likewise for vCPUs
 	VMMOverheadMiB   int     `toml:"vmm_overhead_mib"`   // memory of the VMM itself, beyond the guest's
@@ -102,7 +104,7 @@ func Default() Config {
 		Network: Network{Subnet: "10.50.0.1/24"},
 		Build:   Build{MemoryMiB: 4096, Pids: 4096, TimeoutMin: 60},
 		Limits: Limits{
-			UIDBase: 900_000, MemoryOvercommit: 1, CPUOvercommit: 8,
+			MemoryOvercommit: 1, CPUOvercommit: 8,
 			VMMOverheadMiB: 256, VMMPids: 64,
 			StopTimeoutSec: 20, SSHTimeoutSec: 120, LockTimeoutSec: 60, RestartWindowSec: 60,
 		},
@@ -272,7 +274,7 @@ func (c Config) validateNumbers() error {
 		{"build.cpus", c.Build.CPUs, 0, 1024},
 		{"build.pids", c.Build.Pids, 64, 1 << 22},
 		{"build.timeout_minutes", c.Build.TimeoutMin, 1, 7 * 24 * 60},
-		{"limits.uid_base", c.Limits.UIDBase, 1000, 1 << 31 / 2},
+		{"limits.uid_base", cmp.Or(c.Limits.UIDBase, 1000), 1000, 1<<31 - 1<<17},
 		{"limits.vmm_overhead_mib", c.Limits.VMMOverheadMiB, 16, 4096},
 		{"limits.vmm_pids", c.Limits.VMMPids, 8, 4096},
 		{"limits.stop_timeout_sec", c.Limits.StopTimeoutSec, 1, 3600},

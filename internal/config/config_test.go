@@ -50,7 +50,7 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		"[network]\nfirewall = 'pf'",
 		"[network]\ngateway_ports = ['tcp/0']",
 		"[network]\ngateway_ports = ['sctp/5']",
-		"[limits]\nuid_base = 0",
+		"[limits]\nuid_base = 1",
 		"[limits]\nmemory_overcommit = 0.0",
 		"[logs]\nconsole_max_mib = 0",
 	} {

@@ -38,6 +38,7 @@ func needs(h *lifecycle.Host) []Check {
 		check{"user", func(context.Context) Finding { return userFinding(os.Geteuid()) }},
 		fixable{check{"state directory", d.stateDir}, d.closeStateDir},
 		check{"folders above it", d.above},
+		check{"user ids", d.userIDs},
 		check{"disk space", d.disk},
 		check{"file system", d.fileSystem},
 		check{"fs-verity", d.verity},

@@ -7,6 +7,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -52,6 +53,7 @@ func Open(root string) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Limits.UIDBase = cmp.Or(c.Limits.UIDBase, tenant.UIDBase(s.Scope))
 	return &Host{
 		Store:  s,
 		Config: c,
