@@ -94,7 +94,6 @@ type Result struct {
 	UpToDate  bool // nothing had changed: no container ran, or Nix found everything built
 	Published bool // the image is new, no earlier build had made the same one
 	Warnings  []string
-	LogPath   string
 	Elapsed   time.Duration
 }
 

@@ -114,7 +114,7 @@ func (l Limits) withDefaults() Limits {
 // swept by the next build or by GC.
 func (b *builder) run(ctx context.Context) (Manifest, Result, error) {
 	m, res, err := b.steps(ctx)
-	res.Warnings, res.Elapsed, res.LogPath = b.warnings, time.Since(b.started), b.req.LogPath
+	res.Warnings, res.Elapsed = b.warnings, time.Since(b.started)
 	if err != nil {
 		if errors.Is(err, syscall.ENOSPC) && !errors.Is(err, ErrHost) {
 			err = &Error{Kind: ErrHost, Msg: "cannot build: the disk is full", Err: err, Hint: "free some space, `mvm gc` removes what nothing uses"}

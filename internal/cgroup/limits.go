@@ -101,41 +101,6 @@ func writeIfThere(file, value string) error {
 	return nil
 }
 
-// Limits reads back what the kernel holds the group to.
-func (g *Group) Limits() (Limits, error) {
-	var l Limits
-	if _, v1 := g.host.root("cpu"); v1 {
-		quota, err := readNumber(g.file("cpu", "cpu.cfs_quota_us", ""))
-		if err != nil {
-			return l, err
-		}
-		if quota != noLimit {
-			l.CPUs = int(quota) / cpuPeriod
-		}
-	} else {
-		text, err := os.ReadFile(g.file("cpu", "", "cpu.max"))
-		if err != nil {
-			return l, err
-		}
-		var quota, period int
-		if n, _ := fmt.Sscan(string(text), &quota, &period); n == 2 && period > 0 {
-			l.CPUs = quota / period
-		}
-	}
-	memory, err := readNumber(g.file("memory", "memory.limit_in_bytes", "memory.max"))
-	if err != nil {
-		return l, err
-	}
-	if memory < unlimitedV1 {
-		l.MemoryBytes = memory
-	}
-	pids, err := readNumber(g.file("pids", "pids.max", "pids.max"))
-	if err == nil && pids != noLimit {
-		l.Pids = int(pids)
-	}
-	return l, err
-}
-
 // Stats are what the group has used.
 type Stats struct {
 	CPU         time.Duration

@@ -156,10 +156,9 @@ type Events struct {
 
 // Started is what start did.
 type Started struct {
-	State     tenant.State
-	Already   bool // it ran, and answers
-	Restarted bool // it ran, did not answer, and was started anew
-	Ready     time.Duration
+	State   tenant.State
+	Already bool // it ran, and answers
+	Ready   time.Duration
 }
 
 // Start brings the microVM from whatever state it is in to one that answers on
@@ -201,9 +200,7 @@ func (v *VM) Start(ctx context.Context, w Wish, e Events) (Started, error) {
 	if _, err := v.host.Stop(ctx, ID, lifecycle.StopOptions{Force: true}); err != nil {
 		return Started{}, fmt.Errorf("cannot stop it: %w", err)
 	}
-	done, err := v.run(ctx, e)
-	done.Restarted = true
-	return done, err
+	return v.run(ctx, e)
 }
 
 // answerTimeout is how long a guest that runs may take to answer before it is

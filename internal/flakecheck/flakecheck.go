@@ -73,23 +73,6 @@ func (r Report) OK() bool {
 	return len(r.Guests) > 0 && !slices.ContainsFunc(r.Guests, func(g Guest) bool { return !g.Complete() })
 }
 
-// Pick returns the guest that a tenant would get on system, by the contract's
-// order: the tenant's own, else its profile's, else, for the default profile,
-// the one without a name.
-func (r Report) Pick(system, tenant, profile, defaultProfile string) (Guest, bool) {
-	names := []string{tenant, profile}
-	if profile == defaultProfile {
-		names = append(names, "")
-	}
-	for _, name := range names {
-		i := slices.IndexFunc(r.Guests, func(g Guest) bool { return g.System == system && g.Name == name })
-		if i >= 0 {
-			return r.Guests[i], true
-		}
-	}
-	return Guest{}, false
-}
-
 // Check evaluates a flake with eval, which applies a Nix function to the
 // flake's packages and returns what it yields as JSON.
 func Check(ctx context.Context, ref string, eval func(ctx context.Context, ref, expr string) ([]byte, error)) (Report, error) {

@@ -110,29 +110,6 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-func TestPick(t *testing.T) {
-	report := check(t, `{ x86_64-linux = {
-		tenant-rootfs = DRV; tenant-rootfs-acme = DRV; tenant-rootfs-minimal = DRV;
-	}; }`)
-	tests := []struct {
-		system, tenant, profile string
-		want                    string
-		found                   bool
-	}{
-		{"x86_64-linux", "acme", "minimal", "acme", true},
-		{"x86_64-linux", "globex", "minimal", "minimal", true},
-		{"x86_64-linux", "globex", "baseline", "", true},
-		{"x86_64-linux", "globex", "python", "", false},
-		{"aarch64-linux", "acme", "minimal", "", false},
-	}
-	for _, test := range tests {
-		got, found := report.Pick(test.system, test.tenant, test.profile, "baseline")
-		if got.Name != test.want || found != test.found {
-			t.Errorf("Pick(%s, %s, %s) = %q, %v; want %q, %v", test.system, test.tenant, test.profile, got.Name, found, test.want, test.found)
-		}
-	}
-}
-
 func TestErrors(t *testing.T) {
 	failing := func(context.Context, string, string) ([]byte, error) { return nil, errors.New("no such flake") }
 	if _, err := Check(t.Context(), "./guest", failing); err == nil || err.Error() != "cannot evaluate ./guest: no such flake" {

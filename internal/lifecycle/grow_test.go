@@ -35,7 +35,7 @@ func TestSetTellsOfAGrowthThatIsLeft(t *testing.T) {
 	if note := again(); !strings.Contains(note, "its file system grows at the next start: the guest is created") {
 		t.Errorf("note = %q", note)
 	}
-	if _, err := volume.PrepareData(t.Context(), path); err != nil {
+	if lock, _, err := volume.Acquire(t.Context(), path); err != nil || lock.Close() != nil {
 		t.Fatal(err)
 	}
 	if note := again(); note != "" {

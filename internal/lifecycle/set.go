@@ -12,7 +12,6 @@ import (
 
 // Changed is what set did.
 type Changed struct {
-	Spec tenant.Spec
 	Now  []string // changes that hold already
 	Next []string // changes that take effect at the next run
 	Make []string // changes that take effect at the next build and run
@@ -69,7 +68,7 @@ func Pending(s Status, m *build.Manifest) (atRun, atBuild []string) {
 
 // effects says what of a change takes effect when.
 func effects(s Status, to tenant.Spec) Changed {
-	done := Changed{Spec: to}
+	var done Changed
 	add := func(list *[]string, field string, from, to any) {
 		if from != to {
 			*list = append(*list, fmt.Sprintf("%s %v → %v", field, from, to))

@@ -99,26 +99,17 @@ func dataArgs() []string {
 	}
 }
 
-// Report is what PrepareData found and did.
+// Report is what Acquire found and did.
 type Report struct {
 	Replayed bool   // the journal held changes that were not yet in their place
 	Repaired bool   // the guest's kernel had met errors, and all were repaired
 	Note     string // a sentence for people about it; empty where all was well
 }
 
-// PrepareData makes sure that the data volume at path can be given to a guest.
-// After a crash it replays the journal, which loses nothing. The error wraps
-// ErrForeign, ErrDamaged or ErrInUse where one of these is the reason.
-func PrepareData(ctx context.Context, path string) (Report, error) {
-	f, r, err := Acquire(ctx, path)
-	if err != nil {
-		return Report{}, err
-	}
-	return r, f.Close()
-}
-
-// Acquire is PrepareData that keeps the volume locked, as Lock does, so that
-// nothing comes between its preparation and the VM that gets it.
+// Acquire makes sure that the data volume at path can be given to a guest, and
+// keeps it locked, as Lock does: nothing comes between its preparation and the
+// VM that gets it. After a crash it replays the journal, which loses nothing. The
+// error wraps ErrForeign, ErrDamaged or ErrInUse where one of these is the reason.
 func Acquire(ctx context.Context, path string) (*os.File, Report, error) {
 	f, err := lockSoon(ctx, path)
 	if err != nil {

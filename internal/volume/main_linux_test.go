@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -131,4 +132,13 @@ func read(t testing.TB, path string) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// PrepareData is Acquire without the lock.
+func PrepareData(ctx context.Context, path string) (Report, error) {
+	f, r, err := Acquire(ctx, path)
+	if err != nil {
+		return Report{}, err
+	}
+	return r, f.Close()
 }

@@ -297,18 +297,6 @@ func (s Secrets) Set(path string, value []byte) error {
 	return nil
 }
 
-// Import sets every secret of another document. It changes all or nothing.
-func (s Secrets) Import(other Secrets) error {
-	merged := maps.Clone(s)
-	for _, path := range other.List() {
-		if err := merged.Set(path, other[path]); err != nil {
-			return err
-		}
-	}
-	maps.Copy(s, merged)
-	return nil
-}
-
 // Remove removes the secret at path, or all in the folder of that path, and
 // reports whether there was one.
 func (s Secrets) Remove(path string) bool {
