@@ -220,6 +220,17 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"killvmm": cmdKillVMM,
 	"traced":  cmdTraced,
 	"signal":  cmdSignal,
+	"onsmall": cmdOnSmall,
+}
+
+// onsmall DIR SIZE gives a folder a disk of its own, of that size, with what
+// the folder held, until the script ends.
+func cmdOnSmall(ts *testscript.TestScript, _ bool, args []string) {
+	dir, aside := args[0], filepath.Join(ts.Getenv("WORK"), "aside")
+	ts.Check(ts.Exec("cp", "-a", "--sparse=always", dir, aside))
+	ts.Check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=700,size="+args[1]))
+	ts.Defer(func() { ts.Check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	ts.Check(ts.Exec("cp", "-a", "--sparse=always", aside+"/.", dir))
 }
 
 // exits CODE command… runs a command that must end with this very code.

@@ -33,7 +33,29 @@ func TestFullDisk(t *testing.T) {
 	if failed == 0 {
 		t.Error("every act succeeded: the disk was never full")
 	}
+	t.Run("who only looks", func(t *testing.T) { k.lookOnFullDisk(t, mount) }) // the last: gc takes the image
 	t.Logf("%d of %d acts failed for want of room", failed, len(killCases)*len(leftKiB))
+}
+
+// lookOnFullDisk holds what only reads to work all the same, and so does what
+// makes room; what writes says how to.
+func (k *killEnv) lookOnFullDisk(t *testing.T, mount string) {
+	k.mvm(t, killCases[0].act...)
+	filler := fill(t, mount, 0)
+	for _, args := range [][]string{
+		{"status"}, {"stop"}, {"tenant", "list"}, {"tenant", "show", "acme"}, {"audit", "--all"}, {"audit", "verify", "--all"},
+		{"tenant", "logs", "acme"}, {"net", "show"}, {"export"}, {"retained", "list"}, {"gc", "--dry-run"}, {"gc"},
+	} {
+		k.mvm(t, args...)
+	}
+	out, err := k.crash([]string{"tenant", "set", "acme", "--cpus", "4"}, "MVM_CRASH_AT=")
+	if err == nil || !strings.Contains(out, "hint: make room: mvm gc") {
+		t.Errorf("it does not say how to make room: %v\n%s", err, out)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	k.mvm(t, "tenant", "destroy", "acme", "--yes", "--wipe-volumes")
 }
 
 // mountSmallDisk makes the state directory a file system of its own.

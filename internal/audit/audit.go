@@ -250,6 +250,17 @@ func Verify(path string) (n int, head string, err error) {
 	return n, head, err
 }
 
+// Has says whether a record at path has that hash, as Verify returned it when
+// the record was shorter.
+func Has(path, head string) (bool, error) {
+	found := false
+	err := eachLine(path, func(_ int, line []byte) error {
+		found = found || hash(line) == head
+		return nil
+	})
+	return found, err
+}
+
 func eachLine(path string, do func(number int, line []byte) error) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -233,6 +233,9 @@ func (b *builder) explain(ctx context.Context, out string, err error) error {
 // explainEvaluation tells a flake without packages for this system from one
 // that Nix cannot evaluate.
 func (b *builder) explainEvaluation(out, words string) error {
+	if strings.Contains(words, noSpace) {
+		return fullDisk(words)
+	}
 	if strings.Contains(words, "unable to download") {
 		e := &Error{Kind: ErrInput, Msg: "an input of the flake cannot be downloaded", Log: words,
 			Hint: "see whether this host reaches it, or give the flake inputs that are on this host"}
@@ -269,7 +272,6 @@ func (b *builder) linkHint() string {
 var signs = []struct {
 	text, msg, hint string
 }{
-	{"No space left on device", "the disk is full", "free some space; `mvm gc` removes what nothing uses"},
 	{"does not support the kernel namespaces", "this host does not let Nix build in its sandbox", sandboxHint},
 	{"setting up a private mount namespace", "this host does not let Nix build in its sandbox", sandboxHint},
 	{"cannot set host name", "this host does not let Nix build in its sandbox", sandboxHint},
@@ -278,7 +280,17 @@ var signs = []struct {
 
 const sandboxHint = "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0), or build with --no-sandbox, which lets a build see the network and other builds' files"
 
+// noSpace is how the system words it in the container.
+const noSpace = "No space left on device"
+
+func fullDisk(words string) error {
+	return &Error{Kind: ErrHost, Msg: "cannot build: the disk is full", Log: words, Hint: "free some space; `mvm gc` removes what nothing uses"}
+}
+
 func (b *builder) explainBuild(words string, err error) error {
+	if strings.Contains(words, noSpace) {
+		return fullDisk(words)
+	}
 	for _, s := range signs {
 		if strings.Contains(words, s.text) {
 			return &Error{Kind: ErrHost, Msg: "cannot build: " + s.msg, Log: words, Hint: s.hint}

@@ -43,7 +43,9 @@ func (a *app) showBuild(e build.Event) {
 	case build.Entered:
 		a.note("  %-10s %6.1f s", e.Phase, e.Elapsed.Seconds())
 	case build.Step:
-		a.note("    %s", e.Text)
+		if a.verbose || !strings.Contains(e.Text, " 'file:///") { // what lies there already is no news
+			a.note("    %s", e.Text)
+		}
 	case build.Log:
 		if a.verbose {
 			a.note("      %s", e.Text)

@@ -61,11 +61,16 @@ func (a *app) builderShow() *cobra.Command {
 			if a.json {
 				return a.printJSON(image)
 			}
-			there := "is not there yet: mvm builder pull, or mvm builder build-local"
-			if image.Present {
-				there = fmt.Sprintf("has id %s, %d MB", image.ID, image.Bytes/1e6)
+			fmt.Fprintf(a.Out, "engine  %s %s\nimage   %s\n", engine.Name, engine.Version, image.Ref)
+			switch {
+			case !image.Present:
+				fmt.Fprintln(a.Out, "size    it is not there yet: mvm builder pull, or mvm builder build-local")
+			case image.ID != image.Ref:
+				fmt.Fprintf(a.Out, "id      %s\n", image.ID)
+				fallthrough
+			default:
+				fmt.Fprintf(a.Out, "size    %s\n", byteSize(image.Bytes))
 			}
-			fmt.Fprintf(a.Out, "%s %s\n%s %s\n", engine.Name, engine.Version, image.Ref, there)
 			return nil
 		}),
 	}

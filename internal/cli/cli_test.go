@@ -112,13 +112,13 @@ func TestHelpTeaches(t *testing.T) {
 // list of fields, or write another tool's format.
 var withoutJSON = map[string]string{
 	"bootstrap": "act", "setup": "act", "dev": "act", "start": "act", "stop": "act", "destroy": "act",
-	"tenant create": "act", "tenant build": "act", "tenant run": "act", "tenant stop": "act", "tenant pause": "act", "tenant resume": "act",
+	"tenant create": "act", "tenant build": "act", "tenant run": "act", "tenant stop": "act", "tenant restart": "act", "tenant pause": "act", "tenant resume": "act",
 	"tenant destroy": "act", "tenant set": "act", "tenant cp": "act", "tenant port-forward": "act",
 	"tenant secrets set": "act", "tenant secrets import": "act", "tenant secrets rm": "act", "tenant secrets push": "act",
 	"tenant volume check": "act", "tenant volume grow": "act", "tenant volume trim": "act", "tenant volume import": "act",
 	"tenant volume snapshot": "act", "tenant volume rollback": "act", "tenant volume rm": "act",
 	"builder pull": "act", "builder set": "act", "builder fetch": "act", "builder build-local": "act", "builder share": "act", "retained rm": "act",
-	"ssh": "hand on", "tenant ssh": "hand on", "tenant exec": "hand on", "tenant logs": "hand on", "tenant console": "hand on",
+	"ssh": "hand on", "logs": "hand on", "console": "hand on", "tenant ssh": "hand on", "tenant exec": "hand on", "tenant logs": "hand on", "tenant console": "hand on",
 	"tenant volume export": "hand on", "top": "hand on",
 	"tenant ssh-config": "format", "metrics": "format", "export": "format", "completion": "format", "help": "format",
 }

@@ -64,6 +64,7 @@ func (a *app) complete(cmd *cobra.Command) {
 		"egress":  fixed("open", "none", "allow:"),
 		"restart": fixed("no", "on-failure", "always", "unless-stopped"),
 		"source":  fixed(lifecycle.Logs...),
+		"state":   phaseWords,
 		"cpus":    fixed("1", "2", "4", "8"),
 		"mem":     fixed("512", "1024", "2048", "4096"),
 	} {

@@ -57,8 +57,8 @@ printf '%s\n' "${COMPREPLY[@]}"`
 		{"mvm tenant volume rollback acme ", "kept"},
 		{"mvm setup --tier ", "kvm software"},
 		{"mvm tenant list --js", "--json"},
-		{"mvm help tenant rest", ""},
-		{"mvm help tenant res", "resume"},
+		{"mvm help tenant resx", ""},
+		{"mvm help tenant res", "restart resume"},
 		{"mvm completion ", "bash fish zsh"},
 	} {
 		var got []string

@@ -14,14 +14,30 @@ import (
 	"github.com/auser/mvm/internal/tenant"
 )
 
-// onDev is the body of a verb that works on the dev microVM.
+// onDev is the body of a verb that works on the dev microVM, if it was ever
+// made.
 func (a *app) onDev(do func(ctx context.Context, vm *devvm.VM, args []string) error) func(*cobra.Command, []string) error {
 	return a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {
-		vm, err := devvm.Open(h, a.note)
+		vm, err := devvm.Existing(h, a.note)
 		if err != nil {
 			return err
 		}
 		return do(ctx, vm, args)
+	})
+}
+
+// onDevTenant is onTenant for a verb that the dev microVM has, too. It must be
+// there.
+func (a *app) onDevTenant(what string, do func(ctx context.Context, h *lifecycle.Host, args []string) error) func(*cobra.Command, []string) error {
+	return a.onDev(func(ctx context.Context, vm *devvm.VM, _ []string) error {
+		h, err := vm.Host()
+		if err == nil {
+			err = do(ctx, h, []string{devvm.ID})
+		}
+		if err != nil {
+			return fmt.Errorf("cannot %s the dev microVM: %w", what, err)
+		}
+		return nil
 	})
 }
 

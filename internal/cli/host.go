@@ -31,6 +31,10 @@ func (a *app) onHost(do func(ctx context.Context, h *lifecycle.Host, args []stri
 	}
 }
 
+// runner makes the body of a verb of what it does with one tenant, whose id is
+// the first of args.
+type runner func(what string, do func(ctx context.Context, h *lifecycle.Host, args []string) error) func(*cobra.Command, []string) error
+
 // onTenant is the body of a verb that does one thing with one tenant, whose id
 // is the first argument: it opens the host, minds --wait and words the error.
 func (a *app) onTenant(what string, do func(ctx context.Context, h *lifecycle.Host, args []string) error) func(*cobra.Command, []string) error {

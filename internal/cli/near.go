@@ -15,24 +15,10 @@ import (
 
 func unknownCommand(cmd *cobra.Command, word string) error {
 	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
-	var names []string
-	for _, c := range cmd.Commands() {
-		if c.IsAvailableCommand() {
-			names = append(names, c.Name())
-		}
-	}
-	if near := nearest(word, names); near != "" {
-		hint = fmt.Sprintf("did you mean %s %s?", cmd.CommandPath(), near)
-	} else if cmd.Name() == "mvm" && isTenantVerb(cmd, word) {
-		hint = fmt.Sprintf("did you mean mvm tenant %s?", word)
+	if other := meant(cmd, word); other != "" {
+		hint = fmt.Sprintf("did you mean %s?", other)
 	}
 	return &tenant.InputError{Msg: fmt.Sprintf("%s has no command %q", cmd.CommandPath(), word), Hint: hint}
-}
-
-// isTenantVerb says whether word is a verb of mvm tenant.
-func isTenantVerb(root *cobra.Command, word string) bool {
-	cmd, _, err := root.Find([]string{"tenant", word})
-	return err == nil && cmd.Name() == word
 }
 
 // nearTenant is the id that was probably meant where there is no such tenant.

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/lifecycle"
-	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/network/firewall"
 )
 
@@ -27,8 +26,8 @@ func (a *app) netCommand() *cobra.Command {
 func (a *app) netShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show",
-		Short:   "Print bridges, TAPs, the firewall and what it has dropped",
-		Example: "  mvm net show\n  mvm net show --json | jq .drops",
+		Short:   "Print bridges, TAPs, whose they are, the firewall and what it has dropped",
+		Example: "  mvm net show\n  mvm net show --json | jq .drops\n  mvm net show --json | jq '.leases[] | select(.ip == \"10.50.0.10\")'",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, _ []string) error {
 			s, err := h.Network(ctx)
@@ -38,11 +37,11 @@ func (a *app) netShow() *cobra.Command {
 			return output(a, s, a.printNetwork)
 		}),
 	}
-	a.jsonFlag(cmd, network.Status{})
+	a.jsonFlag(cmd, lifecycle.Network{})
 	return cmd
 }
 
-func (a *app) printNetwork(s network.Status) error {
+func (a *app) printNetwork(s lifecycle.Network) error {
 	forwarding := "off"
 	if s.Forwarding {
 		forwarding = "on"
@@ -55,8 +54,22 @@ func (a *app) printNetwork(s network.Status) error {
 		a.note("no links: they are made with the first tenant that runs")
 		return nil
 	}
-	t := &table{head: []string{"LINK", "BRIDGE", "STATE", "FROM TENANT", "TO TENANT", "DROPPED"}}
+	t := &table{
+		head:  []string{"LINK", "BRIDGE", "TENANT", "ADDRESS", "STATE", "FROM TENANT", "TO TENANT", "DROPPED"},
+		spare: []string{"BRIDGE", "TO TENANT", "FROM TENANT", "ADDRESS"},
+	}
+	leases := map[string]lifecycle.Lease{}
+	for _, l := range s.Leases {
+		leases[l.TAP] = l
+	}
 	for _, l := range slices.Concat(s.Bridges, s.TAPs) {
+		whose, address := "-", s.Gateway.Addr().String()
+		if l.Bridge != "" {
+			whose, address = "nobody's", "-"
+			if lease, ok := leases[l.Name]; ok {
+				whose, address = lease.Tenant, lease.IP.String()
+			}
+		}
 		state := "down"
 		switch {
 		case l.InUse:
@@ -64,7 +77,7 @@ func (a *app) printNetwork(s network.Status) error {
 		case l.Up:
 			state = "up"
 		}
-		t.row(l.Name, dash(l.Bridge), state, byteSize(int64(l.RxBytes)), byteSize(int64(l.TxBytes)), drops(s.Drops[l.Name]))
+		t.row(l.Name, dash(l.Bridge), whose, address, state, byteSize(int64(l.RxBytes)), byteSize(int64(l.TxBytes)), drops(s.Drops[l.Name]))
 	}
 	return a.printTable(t)
 }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/run"
+	"github.com/auser/mvm/internal/ssh"
 	"github.com/auser/mvm/internal/store"
 )
 
@@ -52,6 +54,10 @@ func (a *app) hint(err error) string {
 		return "mvm tenant list shows the tenants"
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return cmp.Or(fault.Hint(err), "run it as root, for example with sudo")
+	case errors.Is(err, syscall.ENOSPC):
+		return cmp.Or(fault.Hint(err), "make room: mvm gc removes what no tenant uses, mvm retained list shows volumes of tenants that are gone")
+	case errors.Is(err, ssh.ErrConnection):
+		return cmp.Or(fault.Hint(err), "the guest may hang, or still be starting: its console tells (logs)")
 	}
 	return fault.Hint(err)
 }

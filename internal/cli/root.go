@@ -151,6 +151,8 @@ func (a *app) commands() []*cobra.Command {
 		a.startCommand(),
 		a.devStop(),
 		a.devSSH(),
+		a.devLogs(),
+		a.devConsole(),
 		a.statusCommand(),
 		a.devDestroy(),
 		a.tenantCommand(),

@@ -33,7 +33,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if driver, err := supervisor.Driver(h.Config); err == nil {
 				s.VMM = driver.Name()
 			}
-			vm, err := devvm.Open(h, a.note)
+			vm, err := devvm.Existing(h, a.note)
 			if err != nil {
 				return err
 			}

@@ -24,6 +24,7 @@ func (a *app) tenantCommand() *cobra.Command {
 		a.tenantPortForward(),
 		a.tenantSSHConfig(),
 		a.tenantStop(),
+		a.tenantRestart(),
 		a.tenantPause(),
 		a.tenantResume(),
 		a.tenantDestroy(),

@@ -20,14 +20,29 @@ import (
 )
 
 func (a *app) tenantConsole() *cobra.Command {
+	return a.consoleVerb(&cobra.Command{
+		Use:     "console <id>",
+		Short:   "Attach to the guest's serial console; Ctrl-] leaves it",
+		Example: "  mvm tenant console acme\n  mvm tenant console acme --view\n  mvm tenant console acme --escape ^O",
+		Args:    exactArgs(1, "one tenant id"),
+	}, "mvm tenant logs", a.onTenant)
+}
+
+func (a *app) devConsole() *cobra.Command {
+	return a.consoleVerb(&cobra.Command{
+		Use:     "console",
+		Short:   "Attach to the dev microVM's serial console; Ctrl-] leaves it",
+		Example: "  mvm console\n  mvm console --view",
+		Args:    exactArgs(0, "no arguments; mvm tenant console attaches to a tenant's"),
+	}, "mvm logs", a.onDevTenant)
+}
+
+func (a *app) consoleVerb(cmd *cobra.Command, before string, on runner) *cobra.Command {
 	var (
 		view, raw bool
 		escape    string
 	)
-	cmd := &cobra.Command{
-		Use:   "console <id>",
-		Short: "Attach to the guest's serial console; Ctrl-] leaves it",
-		Long: `Attach to the guest's serial console; Ctrl-] leaves it.
+	cmd.Long = cmd.Short + `.
 
 Any number of people can watch; the first who attaches from a terminal types,
 and so does the next once they have left. Every key but the escape key goes to
@@ -36,39 +51,36 @@ so: the guest never waits.
 
 What a guest could command the terminal with is left out, but for colours and
 moves of the cursor; --raw lets everything through, for guests that are trusted.
-What was written before is in mvm tenant logs.`,
-		Example: "  mvm tenant console acme\n  mvm tenant console acme --view\n  mvm tenant console acme --escape ^O",
-		Args:    exactArgs(1, "one tenant id"),
-		RunE: a.onTenant("attach to the console of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			key, err := parseKey(escape)
-			if err != nil {
-				return err
-			}
-			if _, err := h.Target(args[0]); err != nil { // says what it is instead of running
-				return err
-			}
-			keyboard := !view && term.IsTerminal(int(a.In.Fd()))
-			client := supervisor.Client{Socket: h.Store.Tenant(args[0]).ControlSocket()}
-			conn, typing, err := client.Console(ctx, keyboard)
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			switch {
-			case typing:
-				a.note("at the console of tenant %s; %s leaves it", args[0], key)
-			case keyboard:
-				a.note("watching the console of tenant %s: somebody else types; Ctrl-C ends it", args[0])
-			default:
-				a.note("watching the console of tenant %s; Ctrl-C ends it", args[0])
-			}
-			left, err := a.useConsole(ctx, conn, typing, key, raw)
-			if err != nil || left {
-				return err
-			}
-			return &lifecycle.Error{Kind: lifecycle.ErrState, Msg: "it has ended", Hint: "mvm tenant show " + args[0]}
-		}),
-	}
+What was written before is in ` + before + `.`
+	cmd.RunE = on("attach to the console of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+		key, err := parseKey(escape)
+		if err != nil {
+			return err
+		}
+		if _, err := h.Target(args[0]); err != nil { // says what it is instead of running
+			return err
+		}
+		keyboard := !view && term.IsTerminal(int(a.In.Fd()))
+		client := supervisor.Client{Socket: h.Store.Tenant(args[0]).ControlSocket()}
+		conn, typing, err := client.Console(ctx, keyboard)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		switch {
+		case typing:
+			a.note("at the console of %s; %s leaves it", h.Name(args[0]), key)
+		case keyboard:
+			a.note("watching the console of %s: somebody else types; Ctrl-C ends it", h.Name(args[0]))
+		default:
+			a.note("watching the console of %s; Ctrl-C ends it", h.Name(args[0]))
+		}
+		left, err := a.useConsole(ctx, conn, typing, key, raw)
+		if err != nil || left {
+			return err
+		}
+		return &lifecycle.Error{Kind: lifecycle.ErrState, Msg: "it has ended", Hint: "its last words: " + h.Command("logs", args[0])}
+	})
 	f := cmd.Flags()
 	f.BoolVar(&view, "view", false, "only watch")
 	f.BoolVar(&raw, "raw", false, "let everything through that the guest writes")

@@ -2,7 +2,10 @@ package cli
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
@@ -13,9 +16,12 @@ import (
 )
 
 func (a *app) tenantList() *cobra.Command {
-	var watch bool
+	var (
+		watch, ids bool
+		states     []string
+	)
 	cmd := &cobra.Command{
-		Use:     "list",
+		Use:     "list [id]…",
 		Aliases: []string{"ls"},
 		Short:   "List tenants and their state, as observed now",
 		Long: `List tenants and their state, as observed now.
@@ -24,17 +30,40 @@ DISK is what the data volume takes of the host's disk, of what it may take;
 SINCE is how long ago the state was entered. On a narrow terminal, columns are
 left out; a pipe gets all.`,
 		Example: `  mvm tenant list
+  mvm tenant list --state failed,stopped
+  mvm tenant list --state running --ids | xargs -P 4 -n 1 mvm tenant stop
   mvm tenant list --watch
   mvm tenant list --json | jq -r '.[] | select(.running) | .tenant_id'`,
-		Args: exactArgs(0, "no arguments"),
-		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, _ []string) error {
+		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			wanted, err := parseStates(states)
+			if err != nil {
+				return err
+			}
+			for _, id := range args {
+				if err := h.MustExist(id); err != nil {
+					return err
+				}
+			}
 			show := func() error {
 				list, err := h.List()
 				if err != nil {
 					return err
 				}
-				if a.json {
+				all := len(list)
+				list = slices.DeleteFunc(list, func(l lifecycle.Listed) bool {
+					return len(args) > 0 && !slices.Contains(args, l.ID) || len(wanted) > 0 && !slices.Contains(wanted, l.Phase)
+				})
+				switch {
+				case a.json:
 					return a.printJSON(list)
+				case ids:
+					for _, l := range list {
+						a.result("%s", l.ID)
+					}
+					return nil
+				case len(list) == 0 && all > 0:
+					a.note("none of %d tenants", all)
+					return nil
 				}
 				return a.printTenants(list, time.Now())
 			}
@@ -45,8 +74,30 @@ left out; a pipe gets all.`,
 		}),
 	}
 	a.jsonFlag(cmd, []lifecycle.Listed{})
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print it again every second, until interrupted")
+	f := cmd.Flags()
+	f.StringSliceVar(&states, "state", nil, "only tenants in one of these states")
+	f.BoolVar(&ids, "ids", false, "print the ids alone, a line each")
+	f.BoolVarP(&watch, "watch", "w", false, "print it again every second, until interrupted")
 	return cmd
+}
+
+func parseStates(words []string) ([]tenant.Phase, error) {
+	var states []tenant.Phase
+	for _, w := range words {
+		if !slices.Contains(tenant.Phases, tenant.Phase(w)) {
+			return nil, &tenant.InputError{Msg: fmt.Sprintf("%q is no state", w), Hint: "--state takes " + strings.Join(phaseWords(), ", ")}
+		}
+		states = append(states, tenant.Phase(w))
+	}
+	return states, nil
+}
+
+func phaseWords() []string {
+	words := make([]string, len(tenant.Phases))
+	for i, p := range tenant.Phases {
+		words[i] = string(p)
+	}
+	return words
 }
 
 func (a *app) printTenants(list []lifecycle.Listed, now time.Time) error {

@@ -15,16 +15,31 @@ import (
 )
 
 func (a *app) tenantLogs() *cobra.Command {
+	return a.logsVerb(&cobra.Command{
+		Use:     "logs <id>",
+		Short:   "Print a tenant's console, or another of its logs",
+		Example: "  mvm tenant logs acme\n  mvm tenant logs acme -f --tail 20\n  mvm tenant logs acme --since 10m\n  mvm tenant logs acme --source build",
+		Args:    exactArgs(1, "one tenant id"),
+	}, a.onTenant)
+}
+
+func (a *app) devLogs() *cobra.Command {
+	return a.logsVerb(&cobra.Command{
+		Use:     "logs",
+		Short:   "Print the dev microVM's console, or another of its logs",
+		Example: "  mvm logs\n  mvm logs -f --tail 20\n  mvm logs --source build",
+		Args:    exactArgs(0, "no arguments; mvm tenant logs prints a tenant's"),
+	}, a.onDevTenant)
+}
+
+func (a *app) logsVerb(cmd *cobra.Command, on runner) *cobra.Command {
 	var (
 		source, since string
 		raw           bool
 		opts          logfile.Options
 	)
-	cmd := &cobra.Command{
-		Use:   "logs <id>",
-		Short: "Print a tenant's console, or another of its logs",
-		Long: `Print a tenant's console, or another of its logs, with what is kept of older
-files of it.
+	cmd.Long = cmd.Short + `, with what is kept of
+older files of it.
 
 A guest writes to its console what it likes. On a terminal, what could command
 the terminal is left out; a file or pipe, and --raw, get every byte.
@@ -32,26 +47,23 @@ the terminal is left out; a file or pipe, and --raw, get every byte.
 --since takes a length of time (90s, 2h, 3d) or a moment (2026-08-01,
 "2026-08-01 10:15", 10:15, or RFC 3339), in the local time zone. mvm notes to the
 second when which part of the console's and the VMM's log was written. The
-build's log is printed whole if the build went on to then.`,
-		Example: "  mvm tenant logs acme\n  mvm tenant logs acme -f --tail 20\n  mvm tenant logs acme --since 10m\n  mvm tenant logs acme --source build",
-		Args:    exactArgs(1, "one tenant id"),
-		RunE: a.onTenant("print the log of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			var err error
-			if opts.Since, err = parseSince(since, time.Now()); err != nil {
-				return err
-			}
-			out := a.plain()
-			if raw {
-				out = a.Out
-			}
-			err = h.ReadLog(ctx, args[0], source, opts, out)
-			if errors.Is(err, fs.ErrNotExist) {
-				a.note("there is no %s log of %s yet", source, args[0])
-				return nil
-			}
+build's log is printed whole if the build went on to then.`
+	cmd.RunE = on("print the log of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+		var err error
+		if opts.Since, err = parseSince(since, time.Now()); err != nil {
 			return err
-		}),
-	}
+		}
+		out := a.plain()
+		if raw {
+			out = a.Out
+		}
+		err = h.ReadLog(ctx, args[0], source, opts, out)
+		if errors.Is(err, fs.ErrNotExist) {
+			a.note("there is no %s log of %s yet", source, h.Name(args[0]))
+			return nil
+		}
+		return err
+	})
 	f := cmd.Flags()
 	f.StringVar(&source, "source", "console", "console, vmm, supervisor or build")
 	f.StringVar(&since, "since", "", "only what was written since then: a length of time, or a moment")

@@ -34,14 +34,7 @@ Ctrl-C while waiting for the guest stops the waiting, not the guest.`,
 			if err != nil {
 				return err
 			}
-			switch {
-			case done.Already:
-				a.result("tenant %s runs already: %s", args[0], done.State.Net.IP)
-			case opts.NoWait:
-				a.result("tenant %s started: %s, %s tier", args[0], done.State.Net.IP, done.State.Tier)
-			default:
-				a.result("tenant %s runs: %s, %s tier, answers on SSH after %s", args[0], done.State.Net.IP, done.State.Tier, seconds(done.Ready))
-			}
+			a.printRan(args[0], done, opts.NoWait)
 			return nil
 		}),
 	}
@@ -51,6 +44,17 @@ Ctrl-C while waiting for the guest stops the waiting, not the guest.`,
 	f.StringVar(&file, "trace", "", "write how long each step took to this `file`, for ui.perfetto.dev or chrome://tracing")
 	waitFlag(cmd)
 	return cmd
+}
+
+func (a *app) printRan(id string, done lifecycle.Ran, noWait bool) {
+	switch {
+	case done.Already:
+		a.result("tenant %s runs already: %s", id, done.State.Net.IP)
+	case noWait:
+		a.result("tenant %s started: %s, %s tier", id, done.State.Net.IP, done.State.Tier)
+	default:
+		a.result("tenant %s runs: %s, %s tier, answers on SSH after %s", id, done.State.Net.IP, done.State.Tier, seconds(done.Ready))
+	}
 }
 
 // showStep prints one finished step of a start.

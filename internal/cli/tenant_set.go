@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/tenant"
@@ -25,7 +27,7 @@ func (a *app) tenantSet() *cobra.Command {
 What is not given stays as it is.`,
 		Example: `  mvm tenant set acme --cpus 4 --mem 2048
   mvm tenant set acme --egress none`,
-		Args: exactArgs(1, "one tenant id"),
+		Args: changesSomething,
 		RunE: a.onTenant("change", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			dir, err := os.Getwd()
 			if err != nil {
@@ -87,4 +89,17 @@ What is not given stays as it is.`,
 	given = cmd.Flags().Changed
 	waitFlag(cmd)
 	return cmd
+}
+
+// changesSomething takes one tenant id and at least one flag of the spec.
+func changesSomething(cmd *cobra.Command, args []string) error {
+	if err := exactArgs(1, "one tenant id")(cmd, args); err != nil {
+		return err
+	}
+	changes := false
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { changes = changes || f.Changed && f.Name != "wait" })
+	if !changes {
+		return &tenant.InputError{Msg: cmd.CommandPath() + " needs what to change", Hint: fmt.Sprintf("%s %s --mem 2048, say; see %[1]s --help", cmd.CommandPath(), args[0])}
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -46,13 +47,26 @@ func (a *app) tenantShow() *cobra.Command {
 	return cmd
 }
 
+// state is what a tenant is doing, since when, and how often it had to be
+// started again meanwhile.
+func state(s lifecycle.Status, now time.Time) string {
+	text := string(s.Phase)
+	if !s.Since.IsZero() {
+		text += fmt.Sprintf(", since %s (%s)", s.Since.Local().Format(time.RFC3339), ago(now, s.Since))
+	}
+	if n := s.State.Restarts; n > 0 {
+		text += fmt.Sprintf(", restarts: %d", n)
+	}
+	return text
+}
+
 func (a *app) printTenant(s shown) error {
 	w := tabwriter.NewWriter(a.plain(), 0, 8, 2, ' ', 0)
 	row := func(name string, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
 	row("tenant", "%s", s.ID)
-	row("state", "%s", s.Phase)
+	row("state", "%s", state(s.Status, time.Now()))
 	if s.Reason != "" {
 		row("reason", "%s", s.Reason)
 	}
@@ -77,7 +91,19 @@ func (a *app) printTenant(s shown) error {
 	}
 	if m := s.Manifest; m != nil {
 		row("image", "%s", m.Image)
-		row("source", "%s %s", m.Source.URL, m.Source.NARHash)
+		row("built", "%s", m.EndedAt.Local().Format(time.RFC3339))
+		source := m.Source.URL
+		if m.Source.Snapshot != "" { // a folder of this host, whose URL is long and says no more
+			source = m.Source.Ref
+		}
+		row("source", "%s", source)
+		row("source hash", "%s", m.Source.NARHash)
+		if r := m.Source.Revision; r != "" {
+			if m.Source.Dirty {
+				r += ", with changes that are not committed"
+			}
+			row("revision", "%s", r)
+		}
 		row("lock", "%s", m.Source.LockHash)
 		for _, o := range m.Outputs {
 			row(o.Attr, "%s %s", o.StorePath, o.NARHash)

@@ -29,8 +29,12 @@ func (a *app) tenantStop() *cobra.Command {
 			return nil
 		}),
 	}
-	cmd.Flags().DurationVar(&opts.Timeout, "timeout", 0, "how long the guest may take (default: limits.stop_timeout_sec)")
-	cmd.Flags().BoolVar(&opts.Force, "force", false, "do not ask the guest")
+	stopFlags(cmd, &opts)
 	waitFlag(cmd)
 	return cmd
+}
+
+func stopFlags(cmd *cobra.Command, opts *lifecycle.StopOptions) {
+	cmd.Flags().DurationVar(&opts.Timeout, "timeout", 0, "how long the guest may take to stop (default: limits.stop_timeout_sec)")
+	cmd.Flags().BoolVar(&opts.Force, "force", false, "do not ask the guest")
 }

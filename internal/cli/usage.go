@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -78,6 +79,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
 	switch {
 	case errors.As(err, &unknown):
+		if example := withDash(cmd); example != "" {
+			hint = "a command for the guest goes after --, with its flags: " + example
+		}
 		name := unknown.GetSpecifiedName()
 		if short := unknown.GetSpecifiedShortnames(); short != "" {
 			return &tenant.InputError{Msg: fmt.Sprintf("%s has no flag -%s", cmd.CommandPath(), name), Hint: hint}
@@ -95,6 +99,19 @@ func flagError(cmd *cobra.Command, err error) error {
 		return &tenant.InputError{Msg: fmt.Sprintf("--%s needs a value", missing.GetFlag().Name), Hint: hint}
 	}
 	return &tenant.InputError{Msg: err.Error(), Hint: hint}
+}
+
+// withDash is an example of a command for the guest, where cmd takes one.
+func withDash(cmd *cobra.Command) string {
+	if !strings.Contains(cmd.Use, "-- ") {
+		return ""
+	}
+	for line := range strings.Lines(cmd.Example) {
+		if strings.Contains(line, " -- ") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
 }
 
 // kindOf says what a flag's value has to be.

@@ -33,19 +33,32 @@ const (
 
 // VM is the dev microVM of one state directory.
 type VM struct {
-	host *lifecycle.Host
+	host *lifecycle.Host // nil: it was never made
 }
 
 // Dir is its state directory below the tenants' one.
 func Dir(root string) string { return store.DevRoot(root) }
 
+// Existing is Open for who only looks at it or ends it: where no dev microVM
+// was ever made, none is begun.
+func Existing(main *lifecycle.Host, say func(format string, args ...any)) (*VM, error) {
+	if _, err := os.Stat(Dir(main.Store.Root)); errors.Is(err, fs.ErrNotExist) {
+		return &VM{}, nil
+	}
+	return Open(main, say)
+}
+
 // existing is the dev microVM's state directory; nil where there is none.
 func existing(main *lifecycle.Host) (*VM, error) {
-	if _, err := os.Stat(Dir(main.Store.Root)); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	vm, err := Existing(main, main.Say)
+	if err != nil || vm.host == nil {
+		return nil, err
 	}
-	return Open(main, main.Say)
+	return vm, nil
 }
+
+// exists says whether there is one, in whatever state.
+func (v *VM) exists() bool { return v.host != nil && v.host.Store.Exists(ID) }
 
 // Reconcile looks after the tenants and then after the dev microVM, where there
 // is one.
@@ -246,17 +259,26 @@ func (v *VM) ensure(ctx context.Context, w Wish) error {
 	return err
 }
 
+// Host is its state directory, for what is done with it as with any tenant. It
+// must be there.
+func (v *VM) Host() (*lifecycle.Host, error) {
+	if !v.exists() {
+		return nil, missing()
+	}
+	return v.host, nil
+}
+
 // Target is how to reach the guest. It must run.
 func (v *VM) Target() (ssh.Target, error) {
-	if !v.host.Store.Exists(ID) {
-		return ssh.Target{}, missing()
+	if _, err := v.Host(); err != nil {
+		return ssh.Target{}, err
 	}
 	status, err := v.host.Observe(ID)
 	if err != nil {
 		return ssh.Target{}, err
 	}
 	if !status.Running {
-		return ssh.Target{}, &lifecycle.Error{Kind: lifecycle.ErrState, Msg: fmt.Sprintf("it is %s", status.Phase), Hint: "mvm dev starts it"}
+		return ssh.Target{}, &lifecycle.Error{Kind: lifecycle.ErrState, Msg: status.Words(), Hint: "mvm dev starts it"}
 	}
 	return v.host.Target(ID)
 }
@@ -267,7 +289,7 @@ func missing() error {
 
 // Stop stops it. One that does not run, or is not there, is fine.
 func (v *VM) Stop(ctx context.Context) (already bool, err error) {
-	if !v.host.Store.Exists(ID) {
+	if !v.exists() {
 		return true, nil
 	}
 	return v.host.Stop(ctx, ID, lifecycle.StopOptions{})
@@ -275,6 +297,9 @@ func (v *VM) Stop(ctx context.Context) (already bool, err error) {
 
 // Destroy removes it with its data. One that is not there is fine.
 func (v *VM) Destroy(ctx context.Context) (already bool, err error) {
+	if v.host == nil {
+		return true, nil
+	}
 	done, err := v.host.Destroy(ctx, ID, lifecycle.DestroyOptions{WipeVolumes: true})
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
@@ -296,7 +321,7 @@ const sshTimeout = 3 * time.Second
 // Status looks at it.
 func (v *VM) Status(ctx context.Context) (Status, error) {
 	s := Status{SSH: "-"}
-	if !v.host.Store.Exists(ID) {
+	if !v.exists() {
 		return s, nil
 	}
 	var err error

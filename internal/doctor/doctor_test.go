@@ -171,7 +171,7 @@ func TestDisk(t *testing.T) {
 		{blocks(50), 1000, 500, OK, "50 GiB free of 100 GiB"},
 		{blocks(50), 0, 0, OK, ""}, // btrfs counts no inodes
 		{blocks(50), 1000, 9, Failure, "inodes"},
-		{blocks(5), 1000, 500, Warning, "5 GiB"},
+		{blocks(5), 1000, 500, Warning, "5120 MiB free of 102400 MiB"},
 		{blocks(1) - 1, 1000, 500, Failure, "will fail"},
 	} {
 		f := diskFinding(unix.Statfs_t{Bsize: block, Blocks: blocks(100), Bavail: c.free, Files: c.inodes, Ffree: c.inodesFree})

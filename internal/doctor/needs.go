@@ -115,6 +115,9 @@ func (h host) disk(context.Context) Finding {
 func diskFinding(st unix.Statfs_t) Finding {
 	free := uint64(st.Bavail) * uint64(st.Bsize)
 	text := fmt.Sprintf("%d GiB free of %d GiB", free>>30, st.Blocks*uint64(st.Bsize)>>30)
+	if free < 10<<30 {
+		text = fmt.Sprintf("%d MiB free of %d MiB", free>>20, st.Blocks*uint64(st.Bsize)>>20)
+	}
 	const fix = "free some: mvm gc removes what no tenant uses"
 	switch {
 	case free < 1<<30:

@@ -64,6 +64,22 @@ func Open(root string) (*Host, error) {
 	}, nil
 }
 
+// Name is what a person calls one of this host's: the dev microVM is no tenant.
+func (h *Host) Name(id string) string {
+	if h.Parent != nil {
+		return "the dev microVM"
+	}
+	return "tenant " + id
+}
+
+// Command is what a person types to do something with it, for a hint.
+func (h *Host) Command(verb, id string) string {
+	if h.Parent != nil {
+		return "mvm " + verb
+	}
+	return "mvm tenant " + verb + " " + id
+}
+
 // record writes one act to the tenant's audit record, or with an empty id to
 // the host's, and hands err on.
 func (h *Host) record(id, act string, detail map[string]any, err error) error {

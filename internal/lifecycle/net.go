@@ -2,14 +2,43 @@ package lifecycle
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
 )
 
+// Network is the tenants' network at this moment, and whose places it has.
+type Network struct {
+	network.Status
+	Leases []Lease `json:"leases"` // by address, also of tenants that do not run
+}
+
+// Lease is a tenant's place in the network, for its life.
+type Lease struct {
+	Tenant string     `json:"tenant_id"`
+	IP     netip.Addr `json:"ip"`
+	TAP    string     `json:"tap"` // there while it runs
+}
+
 // Network observes the tenants' network.
-func (h *Host) Network(ctx context.Context) (network.Status, error) {
-	return network.Show(ctx, supervisor.NetworkConfig(h.Store, h.Config))
+func (h *Host) Network(ctx context.Context) (Network, error) {
+	status, err := network.Show(ctx, supervisor.NetworkConfig(h.Store, h.Config))
+	if err != nil {
+		return Network{}, err
+	}
+	leases, _, err := h.readLeases() // damaged, they are what rebuilding them will make of them
+	if err != nil {
+		return Network{}, err
+	}
+	n := Network{Status: status, Leases: []Lease{}}
+	for id, ip := range leases.Leases() {
+		n.Leases = append(n.Leases, Lease{id, ip, tenant.TapName(h.Store.Scope, id)})
+	}
+	slices.SortFunc(n.Leases, func(a, b Lease) int { return a.IP.Compare(b.IP) })
+	return n, nil
 }
 
 // VerifyNetwork proves by packets what the tenant can't do: probe ports with

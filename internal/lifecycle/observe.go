@@ -33,6 +33,18 @@ type Listed struct {
 	UptimeSeconds float64 `json:"uptime_seconds"` // 0 unless it runs
 }
 
+// Words say how the tenant is, for an error: it is stopped; it has failed, and
+// why.
+func (s Status) Words() string {
+	if s.Phase != tenant.Failed {
+		return fmt.Sprintf("it is %s", s.Phase)
+	}
+	if s.Reason == "" {
+		return "it has failed"
+	}
+	return "it has failed: " + s.Reason
+}
+
 // List observes every tenant, sorted by id. One that cannot be read is listed
 // with its error.
 func (h *Host) List() ([]Listed, error) {

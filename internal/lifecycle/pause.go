@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/supervisor"
@@ -31,7 +30,7 @@ func (h *Host) setPaused(ctx context.Context, id, act string, to tenant.Phase, a
 		return false, err
 	}
 	if !status.Running || status.Phase != tenant.Running && status.Phase != tenant.Paused {
-		return false, &Error{Kind: ErrState, Msg: fmt.Sprintf("it is %s", status.Phase), Hint: "mvm tenant run " + id}
+		return false, &Error{Kind: ErrState, Msg: status.Words(), Hint: "mvm tenant run " + id}
 	}
 	// It is asked also where the state says that it is so: the VMM knows.
 	already = status.Phase == to

@@ -2,8 +2,10 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/auser/mvm/internal/audit"
@@ -23,13 +25,70 @@ func (h *Host) Audit(id string) ([]audit.Entry, error) {
 	return audit.Read(path)
 }
 
-// VerifyAudit checks the chain of a record.
-func (h *Host) VerifyAudit(id string) (n int, head string, err error) {
+// AuditAll returns the records of the host and of all tenants, also of those
+// that are gone, as one, by time.
+func (h *Host) AuditAll() ([]audit.Entry, error) {
+	ids, err := h.Store.Recorded()
+	if err != nil {
+		return nil, err
+	}
+	var all []audit.Entry
+	for _, id := range append([]string{""}, ids...) {
+		entries, err := audit.Read(h.Store.AuditFile(id))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, entries...)
+	}
+	slices.SortStableFunc(all, func(a, b audit.Entry) int { return a.Time.Compare(b.Time) })
+	return all, nil
+}
+
+// Verified is what the chain of one record shows.
+type Verified struct {
+	Tenant  string `json:"tenant,omitempty"` // empty: the host's
+	Records int    `json:"records"`
+	Last    string `json:"last,omitempty"`  // SHA-256 of the last record's line
+	Error   string `json:"error,omitempty"` // why the chain does not hold
+}
+
+// VerifyAudit checks the chain of a record. With had, a hash that was the last
+// once, it also checks that it is still in there.
+func (h *Host) VerifyAudit(id, had string) (Verified, error) {
+	v := Verified{Tenant: id}
 	path, err := h.auditFile(id)
 	if err != nil {
-		return 0, "", err
+		return v, err
 	}
-	return audit.Verify(path)
+	v.Records, v.Last, err = audit.Verify(path)
+	if err != nil || had == "" {
+		return v, err
+	}
+	found, err := audit.Has(path, had)
+	if err == nil && !found {
+		err = fmt.Errorf("%s: no record has the hash %s: it was written anew since, or this is another's", path, had)
+	}
+	return v, err
+}
+
+// VerifyAllAudits checks the chains of the host and of all tenants, also of
+// those that are gone.
+func (h *Host) VerifyAllAudits() ([]Verified, error) {
+	ids, err := h.Store.Recorded()
+	if err != nil {
+		return nil, err
+	}
+	var all []Verified
+	var broken error
+	for _, id := range append([]string{""}, ids...) {
+		v, err := h.VerifyAudit(id, "")
+		if err != nil {
+			v.Error = err.Error()
+			broken = errors.Join(broken, err)
+		}
+		all = append(all, v)
+	}
+	return all, broken
 }
 
 func (h *Host) auditFile(id string) (string, error) {

@@ -36,6 +36,12 @@ func (h *Host) Run(ctx context.Context, id string, o RunOptions) (Ran, error) {
 	if err != nil {
 		return Ran{}, err
 	}
+	return h.answered(ctx, id, o, began, already)
+}
+
+// answered waits for the guest's answer to a start that began then, unless
+// nobody wants to.
+func (h *Host) answered(ctx context.Context, id string, o RunOptions, began time.Time, already bool) (Ran, error) {
 	if !o.NoWait {
 		began := time.Now()
 		err := h.waitForSSH(ctx, id, o.Timeout)
@@ -66,10 +72,7 @@ func (h *Host) startLocked(ctx context.Context, id string, progress func(supervi
 	if err != nil || already {
 		return already, err
 	}
-	if !status.Built {
-		return false, &Error{Kind: ErrState, Msg: "it is not built", Hint: "mvm tenant build " + id}
-	}
-	if err := h.checkTier(status.Spec); err != nil {
+	if err := h.checkBootable(status); err != nil {
 		return false, err
 	}
 	return false, sequence(ctx, "run", []step{
@@ -97,6 +100,14 @@ func (h *Host) spawn(ctx context.Context, id string, progress func(supervisor.Pr
 		}
 		return nil
 	}))
+}
+
+// checkBootable says why the tenant cannot be started, whatever else runs.
+func (h *Host) checkBootable(s Status) error {
+	if !s.Built {
+		return &Error{Kind: ErrState, Msg: "it is not built", Hint: "mvm tenant build " + s.ID}
+	}
+	return h.checkTier(s.Spec)
 }
 
 // settled observes a tenant. One whose supervisor is at it already needs no
@@ -129,8 +140,8 @@ func (h *Host) settled(ctx context.Context, id string) (s Status, already bool, 
 		case <-deadline.C:
 			return s, false, &Error{
 				Kind: ErrState,
-				Msg:  fmt.Sprintf("it is %s", s.Phase),
-				Hint: fmt.Sprintf("wait for it, or stop it: mvm tenant stop %s --force", id),
+				Msg:  s.Words(),
+				Hint: "wait for it, or stop it: " + h.Command("stop", id),
 			}
 		}
 	}
@@ -188,7 +199,7 @@ func (h *Host) waitForSSH(ctx context.Context, id string, timeout time.Duration)
 	err = ssh.Await(waitCtx, h.target(state), func(error) error {
 		status, err := h.Observe(id)
 		if err == nil && !status.supervised {
-			return &Error{Kind: ErrState, Msg: fmt.Sprintf("it ended before it answered on SSH: %s: %s", status.Phase, status.Reason), Hint: "look at its console: mvm tenant logs " + id}
+			return &Error{Kind: ErrState, Msg: fmt.Sprintf("it ended before it answered on SSH: %s: %s", status.Phase, status.Reason), Hint: "look at its console: " + h.Command("logs", id)}
 		}
 		return err
 	})
@@ -196,7 +207,7 @@ func (h *Host) waitForSSH(ctx context.Context, id string, timeout time.Duration)
 	case ctx.Err() != nil && err != nil:
 		return fmt.Errorf("stopped waiting for the guest, which goes on starting: %w", ctx.Err())
 	case waitCtx.Err() != nil && err != nil:
-		return &Error{Kind: ErrState, Msg: fmt.Sprintf("its VMM runs, but the guest did not answer on SSH within %s: %v", timeout, err), Hint: fmt.Sprintf("look at its console: mvm tenant logs %s; or stop it: mvm tenant stop %s", id, id)}
+		return &Error{Kind: ErrState, Msg: fmt.Sprintf("its VMM runs, but the guest did not answer on SSH within %s: %v", timeout, err), Hint: fmt.Sprintf("look at its console: %s; or stop it: %s", h.Command("logs", id), h.Command("stop", id))}
 	}
 	return err
 }
@@ -211,7 +222,7 @@ func (h *Host) Target(id string) (ssh.Target, error) {
 		return ssh.Target{}, pausedError(id)
 	}
 	if !status.Running {
-		return ssh.Target{}, &Error{Kind: ErrState, Msg: fmt.Sprintf("it is %s", status.Phase), Hint: "mvm tenant run " + id}
+		return ssh.Target{}, &Error{Kind: ErrState, Msg: status.Words(), Hint: "mvm tenant run " + id}
 	}
 	return h.target(status.State), nil
 }
@@ -237,6 +248,11 @@ func (h *Host) Stop(ctx context.Context, id string, o StopOptions) (already bool
 	if err := h.MustExist(id); err != nil {
 		return false, err
 	}
+	return h.stopRecorded(ctx, id, o)
+}
+
+// stopRecorded is Stop under the caller's lock.
+func (h *Host) stopRecorded(ctx context.Context, id string, o StopOptions) (already bool, err error) {
 	already, err = h.stop(ctx, id, o)
 	if already && err == nil {
 		return true, nil
@@ -244,7 +260,7 @@ func (h *Host) Stop(ctx context.Context, id string, o StopOptions) (already bool
 	return already, h.record(id, "stop", nil, err)
 }
 
-// stop is Stop under the caller's lock.
+// stop is stopRecorded for what has a record of its own.
 func (h *Host) stop(ctx context.Context, id string, o StopOptions) (already bool, err error) {
 	alive, err := h.Store.SupervisorAlive(id)
 	if err != nil {

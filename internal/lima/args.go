@@ -61,7 +61,7 @@ var (
 )
 
 // runners are the verbs that start tenants.
-var runners = [][]string{{"tenant", "run"}, {"t", "run"}}
+var runners = [][]string{{"tenant", "run"}, {"t", "run"}, {"tenant", "restart"}, {"t", "restart"}}
 
 // volumeVerbs take volumes.
 var volumeVerbs = slices.Concat(devVerbs, creators, [][]string{{"tenant", "set"}, {"t", "set"}})

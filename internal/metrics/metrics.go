@@ -35,8 +35,6 @@ type Host struct {
 	Drops     map[string]map[string]uint64 // packets, by tenant and reason
 }
 
-var phases = []tenant.Phase{tenant.Created, tenant.Starting, tenant.Running, tenant.Paused, tenant.Stopping, tenant.Stopped, tenant.Failed, tenant.Restarting}
-
 // Write writes all of it. Tenants that do not run have no usage.
 func Write(w io.Writer, host Host, samples []stats.Sample) error {
 	p := &page{}
@@ -51,7 +49,7 @@ func Write(w io.Writer, host Host, samples []stats.Sample) error {
 		count[s.Phase]++
 	}
 	p.family("mvm_tenants", "gauge", "Number of tenants, by phase.")
-	for _, phase := range phases {
+	for _, phase := range tenant.Phases {
 		p.sample("mvm_tenants", float64(count[phase]), "phase", string(phase))
 	}
 	p.each("mvm_tenant_up", "gauge", "Whether the tenant's VMM runs.", samples, false, func(s stats.Sample) float64 {

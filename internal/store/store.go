@@ -194,6 +194,23 @@ func (s *Store) Known(id string) bool {
 	return err == nil || s.Exists(id)
 }
 
+// Recorded lists the tenants that have an audit record, also those that are
+// gone.
+func (s *Store) Recorded() ([]string, error) {
+	entries, err := os.ReadDir(s.auditDir())
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the audit records: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		name, isRecord := strings.CutSuffix(e.Name(), ".jsonl")
+		if id, isTenants := strings.CutPrefix(name, "tenant-"); isRecord && isTenants {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
 // LoadSpec reads what was asked for.
 func (s *Store) LoadSpec(id string) (tenant.Spec, error) {
 	var spec tenant.Spec

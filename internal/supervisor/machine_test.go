@@ -7,7 +7,7 @@ import (
 	"github.com/auser/mvm/internal/tenant"
 )
 
-var phases = []tenant.Phase{tenant.Created, tenant.Starting, tenant.Running, tenant.Paused, tenant.Stopping, tenant.Stopped, tenant.Failed, tenant.Restarting}
+var phases = tenant.Phases
 
 func TestEveryPhaseCanEndAndIsReachable(t *testing.T) {
 	reached := map[tenant.Phase]bool{tenant.Created: true}

@@ -17,6 +17,9 @@ const (
 	Restarting Phase = "restarting"
 )
 
+// Phases are all of them.
+var Phases = []Phase{Created, Starting, Running, Paused, Stopping, Stopped, Failed, Restarting}
+
 // State is what mvm knows of a tenant. It is written to state.json. Running,
 // Phase and the pids are what was last seen: whoever shows them to a person
 // observes first.

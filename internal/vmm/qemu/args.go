@@ -220,7 +220,9 @@ func driveArgs(path string, d fcconfig.Drive, slot string) ([]string, error) {
 	return []string{
 		"-drive", fmt.Sprintf("if=none,id=%s,file=%s,format=raw,readonly=%s,cache=%s,aio=%s%s",
 			d.DriveID, escape(d.PathOnHost), readOnly, cache, aio, throttle),
-		"-device", fmt.Sprintf("virtio-blk-device,drive=%s%s", d.DriveID, slot),
+		// As Firecracker: the guest is told of an error of the host's disk. Left
+		// alone, a full one has QEMU stop the guest for good.
+		"-device", fmt.Sprintf("virtio-blk-device,drive=%s,werror=report,rerror=report%s", d.DriveID, slot),
 	}, nil
 }
 
