@@ -16,6 +16,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/auser/mvm/internal/diskspace"
 )
@@ -23,54 +24,77 @@ import (
 // ErrNothing means that a stream held nothing.
 var ErrNothing = errors.New("nothing came")
 
-// Pack writes the file or folder at from to w, under the name given.
+// Pack writes the file or folder at from to w, under the name given. A link that
+// is named itself is followed. Of a folder, nothing outside of it is read, even if
+// somebody else puts links in the place of what is in it meanwhile.
 func Pack(w io.Writer, from, name string) error {
 	tw := tar.NewWriter(w)
-	err := filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, p)
-		if err != nil {
-			return err
-		}
-		return pack(tw, p, path.Join(name, filepath.ToSlash(rel)), p == from)
-	})
-	if err != nil {
+	if err := pack(tw, from, name); err != nil {
 		return err
 	}
 	return tw.Close()
 }
 
-// pack writes one file. A link that was named itself is followed.
-func pack(tw *tar.Writer, p, name string, follow bool) error {
-	look := os.Lstat
-	if follow {
-		look = os.Stat
-	}
-	info, err := look(p)
+func pack(tw *tar.Writer, from, name string) error {
+	info, err := os.Stat(from)
 	if err != nil {
 		return err
 	}
-	h := &tar.Header{Name: name, Mode: int64(info.Mode().Perm()), ModTime: info.ModTime(), Format: tar.FormatPAX}
-	switch {
-	case info.IsDir():
-		h.Typeflag, h.Name = tar.TypeDir, name+"/"
+	if !info.IsDir() {
+		f, err := os.OpenFile(from, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		return packFile(tw, f, name)
+	}
+	root, err := os.OpenRoot(from)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := path.Join(name, p)
+		if !d.IsDir() {
+			f, err := root.OpenFile(p, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+			if err != nil {
+				return err
+			}
+			return packFile(tw, f, to)
+		}
+		info, err := root.Lstat(p)
+		if err != nil {
+			return err
+		}
+		h := header(info, to+"/")
+		h.Typeflag = tar.TypeDir
 		return tw.WriteHeader(h)
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is neither a file nor a folder", p)
-	}
-	f, err := os.Open(p)
+	})
+}
+
+// packFile packs f, which need not be what was there before it was opened.
+func packFile(tw *tar.Writer, f *os.File, name string) error {
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is neither a file nor a folder", f.Name())
+	}
+	h := header(info, name)
 	h.Typeflag, h.Size = tar.TypeReg, info.Size()
 	if err := tw.WriteHeader(h); err != nil {
 		return err
 	}
 	_, err = io.CopyN(tw, f, h.Size)
 	return err
+}
+
+func header(info fs.FileInfo, name string) *tar.Header {
+	return &tar.Header{Name: name, Mode: int64(info.Mode().Perm()), ModTime: info.ModTime(), Format: tar.FormatPAX}
 }
 
 // Unpack writes the one file or folder of the stream into dir, under the name

@@ -3,8 +3,10 @@ package archive
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -43,6 +45,23 @@ func TestPackRefusesPipesAndLinksInside(t *testing.T) {
 	}
 	if err := Pack(&bytes.Buffer{}, dir, "x"); err == nil {
 		t.Error("a link inside a folder was followed")
+	}
+}
+
+// A link that is named itself is followed; a pipe is refused, not waited for.
+func TestPackWhatIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	link, pipe := filepath.Join(dir, "link"), filepath.Join(dir, "pipe")
+	err := errors.Join(os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o644), os.Symlink("file", link), syscall.Mkfifo(pipe, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stream bytes.Buffer
+	if err := Pack(&stream, link, "x"); err != nil || !bytes.Contains(stream.Bytes(), []byte("content")) {
+		t.Errorf("a link that is named: %v", err)
+	}
+	if err := Pack(&bytes.Buffer{}, pipe, "x"); err == nil {
+		t.Error("a pipe was packed")
 	}
 }
 
