@@ -42,17 +42,13 @@ from being done. docs/tenants.schema.json is a schema for editors.`,
 			if err != nil {
 				return fmt.Errorf("cannot apply %s: %w", from, err)
 			}
-			if dryRun && a.json {
+			switch {
+			case a.json && (dryRun || len(plans) == 0):
 				return a.printJSON(orEmpty(plans))
-			}
-			if len(plans) == 0 {
-				if a.json {
-					return a.printJSON([]lifecycle.Plan{})
-				}
+			case len(plans) == 0:
 				a.result("everything is as declared")
 				return nil
-			}
-			if !a.json {
+			case !a.json:
 				a.printPlans(plans)
 			}
 			if dryRun {
@@ -63,26 +59,7 @@ from being done. docs/tenants.schema.json is a schema for editors.`,
 					return err
 				}
 			}
-			var results []lifecycle.Plan
-			failed := 0
-			err = h.ApplyFleet(ctx, plans, parallel, func(p lifecycle.Plan) {
-				results = append(results, p)
-				if p.Error != "" {
-					failed++
-				}
-				if !a.json {
-					a.printApplied(p)
-				}
-			})
-			if a.json {
-				if printErr := a.printJSON(results); printErr != nil {
-					return printErr
-				}
-			}
-			if err != nil {
-				return &partialError{failed, len(plans), err}
-			}
-			return nil
+			return a.applyPlans(ctx, h, plans, parallel)
 		}),
 	}
 	f := cmd.Flags()
@@ -128,6 +105,30 @@ func (a *app) planFile(h *lifecycle.Host, from string, prune bool) ([]lifecycle.
 		}
 	}
 	return h.PlanFleet(wishes, dir, prune)
+}
+
+// applyPlans carries plans out and tells of each as it ends.
+func (a *app) applyPlans(ctx context.Context, h *lifecycle.Host, plans []lifecycle.Plan, parallel int) error {
+	var results []lifecycle.Plan
+	failed := 0
+	err := h.ApplyFleet(ctx, plans, parallel, func(p lifecycle.Plan) {
+		results = append(results, p)
+		if p.Error != "" {
+			failed++
+		}
+		if !a.json {
+			a.printApplied(p)
+		}
+	})
+	if a.json {
+		if err := a.printJSON(results); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return &partialError{failed, len(plans), err}
+	}
+	return nil
 }
 
 func destroyed(plans []lifecycle.Plan) []string {
