@@ -26,6 +26,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/auser/mvm/internal/await"
 	"github.com/auser/mvm/internal/devvm"
 )
 
@@ -409,15 +410,7 @@ func waitEnded(fd int) error {
 // waitUntil waits for a condition, 60 seconds at most.
 func waitUntil(t *testing.T, holds func() (ok bool, why string)) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		ok, why := holds()
-		if ok {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(why)
-		}
-	}
+	await.Until(t, time.Minute, holds)
 }
 
 // signal KILL|STOP dev/vmm|dev/supervisor signals a process of the dev

@@ -31,7 +31,8 @@ var layers = [][]string{
 	{"internal/config", "internal/fleet", "internal/archive"},
 	{"internal/tenant"},
 	{"internal/run", "internal/undo", "internal/proc", "internal/buildinfo", "internal/atomicfile", "internal/logfile", "internal/diskspace"},
-	{"internal/crash", "internal/fault", "internal/goldenfile"},
+	{"internal/crash", "internal/fault", "internal/goldenfile", "internal/tmuxtest"},
+	{"internal/await"},
 }
 
 // noStore are the rooms that take and return plain values: they know neither

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/auser/mvm/internal/await"
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/build/enginetest"
 )
@@ -405,13 +406,9 @@ func TestKilledBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // it was killed
-	deadline := time.Now().Add(20 * time.Second)
-	for containers(t, engine) != "" {
-		if time.Now().After(deadline) {
-			t.Fatal("the container of a killed mvm still runs")
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	await.Until(t, 20*time.Second, func() (bool, string) {
+		return containers(t, engine) == "", "the container of a killed mvm still runs"
+	})
 	write(t, req.FlakeRef, "flake.nix", flakeBody)
 	mustBuild(t, req)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,8 +12,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/auser/mvm/internal/await"
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/goldenfile"
+	"github.com/auser/mvm/internal/tmuxtest"
 )
 
 // someBuild is what a build tells, as it goes.
@@ -102,11 +103,10 @@ func TestBuildInATerminal(t *testing.T) {
 	see("building acme: building, ")
 	see("built 2 of 4 (1 failed), copied 20 of 20, 40 MiB")
 	see("linux-6.12>   CC      fs/ext4/inode.o")
-	for first, deadline := tmux("capture-pane", "-p"), time.Now().Add(30*time.Second); tmux("capture-pane", "-p") == first; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("without events the time does not go on")
-		}
-	}
+	first := tmux("capture-pane", "-p")
+	await.Until(t, 30*time.Second, func() (bool, string) {
+		return tmux("capture-pane", "-p") != first, "without events the time does not go on"
+	})
 	tmux("send-keys", "C-c")
 	see("ended with 130")
 	screen := tmux("capture-pane", "-p")
@@ -171,9 +171,6 @@ esac
 // screen.
 func startTmux(t *testing.T, program string) (tmux func(args ...string) string, see func(want string)) {
 	t.Helper()
-	if _, err := exec.LookPath("tmux"); err != nil {
-		t.Fatalf("tmux is needed: scripts/install-packages test (%v)", err)
-	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -182,27 +179,6 @@ func startTmux(t *testing.T, program string) (tmux func(args ...string) string, 
 	if err := os.Symlink(self, dir+"/"+program); err != nil { // testscript tells it by its name
 		t.Fatal(err)
 	}
-	tmux = func(args ...string) string {
-		t.Helper()
-		out, err := exec.Command("tmux", append([]string{"-f", "/dev/null", "-S", dir + "/tmux"}, args...)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("tmux %s: %v: %s", args, err, out)
-		}
-		return string(out)
-	}
-	tmux("new-session", "-d", "-x", "100", "-y", "20", "env", "PS1=READY:", "PATH="+dir+":"+os.Getenv("PATH"), "MVM_ROOT="+dir+"/root", "sh")
-	t.Cleanup(func() { exec.Command("tmux", "-S", dir+"/tmux", "kill-server").Run() })
-	see = func(want string) {
-		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-			screen := tmux("capture-pane", "-p")
-			if strings.Contains(screen, want) {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("no %q on the screen:\n%s", want, screen)
-			}
-		}
-	}
-	return tmux, see
+	term := tmuxtest.New(t, 20, dir, "MVM_ROOT="+dir+"/root")
+	return term.Do, term.See
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/auser/mvm/internal/await"
 )
 
 func write(t *testing.T, w *Writer, text string) {
@@ -259,18 +261,12 @@ func (h *heard) Write(p []byte) (int, error) {
 
 func (h *heard) waitFor(t *testing.T, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	await.Until(t, 10*time.Second, func() (bool, string) {
 		h.mu.Lock()
 		got := h.text.String()
 		h.mu.Unlock()
-		if got == want {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("heard %.200q, want %.200q", got, want)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return got == want, fmt.Sprintf("heard %.200q, want %.200q", got, want)
+	})
 }
 
 // TestFollow follows a log from before it exists through many rotations, several

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/await"
 )
 
 const isolatedTest = "MVM_ISOLATED_TEST"
@@ -100,9 +102,5 @@ func write(t testing.TB, path, text string) {
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !condition(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never came true that %s", what)
-		}
-	}
+	await.Until(t, 5*time.Second, func() (bool, string) { return condition(), "it never came true that " + what })
 }

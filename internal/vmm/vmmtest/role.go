@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/auser/mvm/internal/await"
 	"github.com/auser/mvm/internal/cgroup"
 	"github.com/auser/mvm/internal/proc"
 	"github.com/auser/mvm/internal/undo"
@@ -91,7 +92,7 @@ func (s *suite) testSupervisorDeath(t *testing.T) {
 	if err != nil {
 		t.Errorf("the supervisor: %v", err)
 	}
-	waitFor(t, "the VMM's end", func() bool { return !told.VMM.Alive() })
+	await.Until(t, 10*time.Second, func() (bool, string) { return !told.VMM.Alive(), "the VMM outlives its supervisor" })
 	cmd.Wait() // killed, as asked
 	if told.Dir != "" {
 		// Its mounts went with its namespace: only plain files are left.
@@ -107,16 +108,6 @@ func (s *suite) testSupervisorDeath(t *testing.T) {
 		t.Error(err)
 	} else if err := group.Remove(t.Context()); err != nil {
 		t.Error(err)
-	}
-}
-
-// waitFor polls for what nothing announces.
-func waitFor(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
 	}
 }
 
