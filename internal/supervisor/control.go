@@ -59,14 +59,21 @@ func listen(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
+// acceptPause is how long nobody is let in after a client could not be.
+const acceptPause = 100 * time.Millisecond
+
 // serve answers clients until l is closed and the last of them has its answer.
 func serve(l *net.UnixListener, handle func(request, *net.UnixConn)) {
 	var clients sync.WaitGroup
 	defer clients.Wait()
 	for {
 		conn, err := l.AcceptUnix()
-		if err != nil {
-			return // closed: the supervisor is on its way out
+		if errors.Is(err, net.ErrClosed) {
+			return // the supervisor is on its way out
+		}
+		if err != nil { // too many clients: some will have left by then
+			time.Sleep(acceptPause)
+			continue
 		}
 		clients.Go(func() {
 			defer conn.Close()

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -71,4 +72,60 @@ func asUser(uid uintptr, do func() error) error {
 		done <- do()
 	}()
 	return <-done
+}
+
+// TestTooManyClients: a supervisor that has run out of files for its clients
+// hears those that come when there are some again.
+func TestTooManyClients(t *testing.T) {
+	l, err := listen(filepath.Join(t.TempDir(), "sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		serve(l, func(_ request, conn *net.UnixConn) { reply(conn, Reply{Done: true}) })
+	}()
+	for range 10 {
+		free := takeAllFiles(t)
+		free[0].Close()
+		asked := make(chan error, 1)
+		go func() { asked <- Client{l.Addr().String()}.Pause(t.Context()) }()
+		for range 1000 { // it has come, and cannot be let in
+			runtime.Gosched()
+		}
+		for _, f := range free {
+			f.Close()
+		}
+		if err := <-asked; err != nil {
+			t.Errorf("nobody answered: %v", err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-served
+}
+
+// takeAllFiles leaves this process without a descriptor to use.
+func takeAllFiles(t *testing.T) (taken []*os.File) {
+	t.Helper()
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &before) })
+	for {
+		f, err := os.Open(os.DevNull)
+		if errors.Is(err, unix.EMFILE) {
+			return taken
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken = append(taken, f)
+	}
 }
