@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -20,6 +22,7 @@ import (
 // killCase is an act that is killed after every single step.
 type killCase struct {
 	name    string
+	record  string     // what acme's audit record must have of it, if anything
 	prepare [][]string // commands that lead up to it
 	act     []string
 	after   []string                   // follows the act, for what the act's supervisor then does
@@ -27,15 +30,15 @@ type killCase struct {
 }
 
 var killCases = []killCase{
-	{"create", nil, create("acme"), nil, (*killEnv).isCreated},
-	{"run", [][]string{createWithVolumes(), {"link"}}, run(), nil, (*killEnv).isRunning},
-	{"teardown", [][]string{createWithVolumes(), {"link"}}, run(), []string{"tenant", "stop", "acme"}, (*killEnv).isDown},
-	{"stop", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "stop", "acme", "--timeout", "0"}, nil, (*killEnv).isStopped},
-	{"set", [][]string{create("acme"), {"link"}}, []string{"tenant", "set", "acme", "--cpus", "2", "--data-size", "48", "--egress", "none"}, nil, (*killEnv).isSet},
-	{"set-egress-running", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "set", "acme", "--egress", "none"}, nil, (*killEnv).isRunning},
-	{"destroy", [][]string{createWithVolumes(), {"link"}, run()}, []string{"tenant", "destroy", "acme", "--yes"}, nil, (*killEnv).isGone},
-	{"rollback", [][]string{create("acme"), {"tenant", "volume", "snapshot", "acme", "before"}, {"lose-note"}}, []string{"tenant", "volume", "rollback", "acme", "before", "--yes"}, nil, (*killEnv).isRolledBack},
-	{"reconcile", [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", "always"}, run(), {"kill-supervisor"}}, []string{"reconcile"}, nil, (*killEnv).isRunning},
+	{"create", "create", nil, create("acme"), nil, (*killEnv).isCreated},
+	{"run", "start", [][]string{createWithVolumes(), {"link"}}, run(), nil, (*killEnv).isRunning},
+	{"teardown", "", [][]string{createWithVolumes(), {"link"}}, run(), []string{"tenant", "stop", "acme"}, (*killEnv).isDown},
+	{"stop", "stop", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "stop", "acme", "--timeout", "0"}, nil, (*killEnv).isStopped},
+	{"set", "set", [][]string{create("acme"), {"link"}}, []string{"tenant", "set", "acme", "--cpus", "2", "--data-size", "48", "--egress", "none"}, nil, (*killEnv).isSet},
+	{"set-egress-running", "set", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "set", "acme", "--egress", "none"}, nil, (*killEnv).isRunning},
+	{"destroy", "destroy", [][]string{createWithVolumes(), {"link"}, run()}, []string{"tenant", "destroy", "acme", "--yes"}, nil, (*killEnv).isGone},
+	{"rollback", "volume rollback", [][]string{create("acme"), {"tenant", "volume", "snapshot", "acme", "before"}, {"lose-note"}}, []string{"tenant", "volume", "rollback", "acme", "before", "--yes"}, nil, (*killEnv).isRolledBack},
+	{"reconcile", "start", [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", "always"}, run(), {"kill-supervisor"}}, []string{"reconcile"}, nil, (*killEnv).isRunning},
 }
 
 func create(id string) []string {
@@ -273,6 +276,7 @@ func (k *killEnv) killAt(t *testing.T, c killCase, point string) {
 		}
 	}
 	hasData := len(c.prepare) > 0
+	recorded := k.recorded(t, c.record)
 	if out, err := k.crash(c.act, "MVM_CRASH_AT="+point); err == nil && !strings.HasPrefix(point, "undo/") && !strings.HasPrefix(point, "supervisor/") && !strings.HasPrefix(point, "write/") {
 		t.Fatalf("it was not killed:\n%s", out)
 	}
@@ -281,7 +285,20 @@ func (k *killEnv) killAt(t *testing.T, c killCase, point string) {
 	} else {
 		k.mvm(t, c.after...)
 	}
+	if c.record != "" && k.recorded(t, c.record) == recorded {
+		t.Errorf("it is not on record that there was a %s", c.record)
+	}
 	k.finish(t, c, before, hasData)
+}
+
+// recorded is how many acts of that name are on acme's record.
+func (k *killEnv) recorded(t *testing.T, act string) int {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(k.root, "audit", "tenant-acme.jsonl"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return bytes.Count(data, fmt.Appendf(nil, `"act":%q,"result":"ok"`, act))
 }
 
 // finish looks at what an act that was repeated has done, destroys the tenant

@@ -50,10 +50,7 @@ func (h *Host) Build(ctx context.Context, id string, o BuildOptions) (build.Mani
 	}
 	req.Commit = func(m build.Manifest) error { return h.link(ctx, id, m) }
 	manifest, result, err := build.Build(ctx, req, o.Progress)
-	if err == nil && result.UpToDate {
-		return manifest, result, nil
-	}
-	return manifest, result, h.record(id, "build", buildDetail(spec, manifest), err)
+	return manifest, result, h.recordFailure(id, "build", map[string]any{"flake_ref": spec.FlakeRef, "profile": spec.Profile}, err)
 }
 
 // queue waits for the tenant's other builds, and says so.
@@ -188,6 +185,7 @@ func (h *Host) link(ctx context.Context, id string, m build.Manifest) error {
 		{"artifacts", func(context.Context) error { return h.linkArtifacts(t, m, &paths) }},
 		{"lock", func(context.Context) error { return atomicfile.Write(t.LockFile(), m.Source.LockFile(), 0o600) }},
 		{"manifest", func(context.Context) error { return atomicfile.Write(t.Manifest(), data, 0o600) }},
+		{"record", func(context.Context) error { return h.recordBuild(id, paths.ManifestSHA256, m) }},
 		{"state", func(context.Context) error {
 			return h.Store.UpdateState(id, func(s *tenant.State) error {
 				s.Artifacts, s.FlakeLockHash, s.NixStorePaths, s.BuiltAt = paths, m.Source.LockHash, m.StorePaths(), m.EndedAt
@@ -238,12 +236,17 @@ func (h *Host) linkArtifacts(t store.Tenant, m build.Manifest, paths *tenant.Art
 	return nil
 }
 
-func buildDetail(spec tenant.Spec, m build.Manifest) map[string]any {
-	detail := map[string]any{"flake_ref": spec.FlakeRef, "profile": spec.Profile}
-	if m.Image != "" {
-		detail["image"], detail["source"], detail["outputs"], detail["artifacts"], detail["builder"] = m.Image, m.Source, m.Outputs, m.Artifacts, m.Builder
+// recordBuild records what becomes the tenant's, unless it is already: what is
+// up to date is linked all the same.
+func (h *Host) recordBuild(id, manifestSHA256 string, m build.Manifest) error {
+	state, err := h.Store.LoadState(id)
+	if err != nil || state.Artifacts.ManifestSHA256 == manifestSHA256 {
+		return err
 	}
-	return detail
+	return h.record(id, "build", map[string]any{
+		"flake_ref": m.Source.Ref, "profile": m.Profile, "image": m.Image, "source": m.Source,
+		"outputs": m.Outputs, "artifacts": m.Artifacts, "builder": m.Builder,
+	}, nil)
 }
 
 // removeBuilds takes away what building left for this tenant: its Nix store,

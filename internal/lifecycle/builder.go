@@ -91,8 +91,9 @@ func (h *Host) choose(image build.Image) error {
 	if before == image.Ref {
 		return nil
 	}
-	if err := store.WriteJSON(h.Store.BuilderFile(), chosenImage{image.Ref}); err != nil {
+	detail := map[string]any{"image": image.Ref, "id": image.ID, "before": before}
+	if err := h.record("", "builder", detail, nil); err != nil {
 		return err
 	}
-	return h.record("", "builder", map[string]any{"image": image.Ref, "id": image.ID, "before": before}, nil)
+	return h.recordFailure("", "builder", detail, store.WriteJSON(h.Store.BuilderFile(), chosenImage{image.Ref}))
 }

@@ -60,7 +60,7 @@ func (h *Host) Create(ctx context.Context, spec tenant.Spec, o CreateOptions) (C
 		return h.createdBefore(spec)
 	}
 	done, err := h.create(ctx, spec, o)
-	return done, h.record(spec.TenantID, "create", map[string]any{"spec": spec}, err)
+	return done, h.recordFailure(spec.TenantID, "create", map[string]any{"spec": spec}, err)
 }
 
 // absFlake makes a local reference independent of the working directory and
@@ -124,6 +124,7 @@ func (h *Host) create(ctx context.Context, spec tenant.Spec, o CreateOptions) (C
 			}
 			return volume.Grow(ctx, t.DataVolume(), spec.DataMiB)
 		}},
+		{"record", func(context.Context) error { return h.record(id, "create", map[string]any{"spec": spec}, nil) }},
 		{"spec", func(context.Context) error { return h.Store.SaveSpec(spec) }},
 	})
 	return done, err

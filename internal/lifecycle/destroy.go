@@ -62,7 +62,7 @@ func (h *Host) Destroy(ctx context.Context, id string, o DestroyOptions) (Destro
 		return Destroyed{Already: err == nil}, err
 	}
 	done, err := h.destroy(ctx, id, h.Store.Exists(id), o)
-	return done, h.record(id, "destroy", map[string]any{"wipe_volumes": o.WipeVolumes, "retained": done.Retained}, err)
+	return done, h.recordFailure(id, "destroy", destroyDetail(o, done), err)
 }
 
 func (h *Host) destroy(ctx context.Context, id string, existed bool, o DestroyOptions) (Destroyed, error) {
@@ -79,10 +79,15 @@ func (h *Host) destroy(ctx context.Context, id string, existed bool, o DestroyOp
 			return err
 		}},
 		{"build", func(ctx context.Context) error { return h.removeBuilds(ctx, id) }},
+		{"record", func(context.Context) error { return h.record(id, "destroy", destroyDetail(o, done), nil) }},
 		{"folder", func(context.Context) error { return h.Store.Remove(id) }},
 		{"lease", func(ctx context.Context) error { return h.release(ctx, id) }},
 	})
 	return done, err
+}
+
+func destroyDetail(o DestroyOptions, done Destroyed) map[string]any {
+	return map[string]any{"wipe_volumes": o.WipeVolumes, "retained": done.Retained}
 }
 
 // stopForGood stops a tenant that is to go. A state that is missing or cannot

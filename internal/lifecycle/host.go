@@ -82,8 +82,20 @@ func (h *Host) Command(verb, id string) string {
 
 // record writes one act to the tenant's audit record, or with an empty id to
 // the host's, and hands err on.
+//
+// An act that is found done when it is given again is recorded before the step
+// that makes it so. Killed in between it is recorded twice, and never not at
+// all; should that step fail, recordFailure says so after it.
 func (h *Host) record(id, act string, detail map[string]any, err error) error {
 	return audit.Record(h.Store.AuditFile(id), id, act, detail, err)
+}
+
+// recordFailure is record for an act whose success is on record already.
+func (h *Host) recordFailure(id, act string, detail map[string]any, err error) error {
+	if err == nil {
+		return nil
+	}
+	return h.record(id, act, detail, err)
 }
 
 // MustExist returns store.ErrNotFound, naming the tenant, where there is none.

@@ -253,11 +253,15 @@ func (h *Host) Stop(ctx context.Context, id string, o StopOptions) (already bool
 
 // stopRecorded is Stop under the caller's lock.
 func (h *Host) stopRecorded(ctx context.Context, id string, o StopOptions) (already bool, err error) {
-	already, err = h.stop(ctx, id, o)
-	if already && err == nil {
-		return true, nil
+	alive, err := h.Store.SupervisorAlive(id)
+	if err == nil && alive {
+		err = h.record(id, "stop", nil, nil)
 	}
-	return already, h.record(id, "stop", nil, err)
+	if err != nil {
+		return false, err
+	}
+	already, err = h.stop(ctx, id, o)
+	return already, h.recordFailure(id, "stop", nil, err)
 }
 
 // stop is stopRecorded for what has a record of its own.

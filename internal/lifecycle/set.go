@@ -48,7 +48,11 @@ func (h *Host) Set(ctx context.Context, id, dir string, change func(*tenant.Spec
 		return done, err
 	}
 	err = h.apply(ctx, status, spec, &done.Note)
-	return done, h.record(id, "set", map[string]any{"from": status.Spec, "to": spec}, err)
+	return done, h.recordFailure(id, "set", setDetail(status, spec), err)
+}
+
+func setDetail(from Status, to tenant.Spec) map[string]any {
+	return map[string]any{"from": from.Spec, "to": to}
 }
 
 // Pending says what of the spec is still to take effect: at the next run what
@@ -116,6 +120,7 @@ func (h *Host) apply(ctx context.Context, s Status, to tenant.Spec, note *string
 	}
 	defer lock.Unlock()
 	return sequence(ctx, "set", []step{
+		{"record", func(context.Context) error { return h.record(to.TenantID, "set", setDetail(s, to), nil) }},
 		{"spec", func(context.Context) error { return h.Store.SaveSpec(to) }},
 		{"egress", func(ctx context.Context) error {
 			if to.Egress == s.State.Spec.Egress || !live(s.Phase) {

@@ -80,10 +80,11 @@ func (h *Host) Setup(ctx context.Context, o SetupOptions) (SetupDone, error) {
 	if done.Already && !installed {
 		return done, nil
 	}
-	if err := h.saveTier(c); err != nil {
+	detail := map[string]any{"tier": c.Tier, "reason": c.TierReason, "vmm": version, "no_jailer": c.VMM.NoJailer, "unit": done.Unit}
+	if err := h.record("", "setup", detail, nil); err != nil {
 		return done, err
 	}
-	return done, h.record("", "setup", map[string]any{"tier": c.Tier, "reason": c.TierReason, "vmm": version, "no_jailer": c.VMM.NoJailer, "unit": done.Unit}, nil)
+	return done, h.recordFailure("", "setup", detail, h.saveTier(c))
 }
 
 func (h *Host) vmmVersion(ctx context.Context, c config.Config) (string, error) {

@@ -127,9 +127,12 @@ func (h *Host) SnapshotVolume(ctx context.Context, id, name string) (shared, alr
 	}
 	t, runs := h.Store.Tenant(id), live(status.Phase)
 	if !runs {
-		if already, err = volume.Kept(t.DataVolume(), t.SnapshotsDir(), name); err != nil || already {
+		if already, err = volume.Kept(t.DataVolume(), t.SnapshotsDir(), name); err != nil {
 			return false, already, err
 		}
+	}
+	if already { // by one that may have been killed before it was on record
+		return false, true, h.record(id, "volume snapshot", map[string]any{"name": name}, nil)
 	}
 	shared, err = volume.Snapshot(ctx, t.DataVolume(), t.SnapshotsDir(), name, runs)
 	if errors.Is(err, fs.ErrExist) {
@@ -227,6 +230,10 @@ func (h *Host) RemoveRetained(ctx context.Context, name string) (already bool, e
 	if err != nil || !there {
 		return err == nil, err
 	}
+	detail := map[string]any{"name": name}
+	if err := h.record("", "retained rm", detail, nil); err != nil {
+		return false, err
+	}
 	err = os.RemoveAll(filepath.Join(h.Store.RetainedDir(), name))
-	return false, h.record("", "retained rm", map[string]any{"name": name}, err)
+	return false, h.recordFailure("", "retained rm", detail, err)
 }
