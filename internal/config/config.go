@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -237,8 +238,8 @@ func (c Config) validate() error {
 	case p.Addr() != p.Masked().Addr().Next():
 		return fmt.Errorf("network.subnet %q: give the gateway, which is the first address: %s/%d", c.Network.Subnet, p.Masked().Addr().Next(), p.Bits())
 	}
-	if len(c.Network.Bridge) > tenant.MaxTapName {
-		return fmt.Errorf("network.bridge %q is longer than %d characters", c.Network.Bridge, tenant.MaxTapName)
+	if b := c.Network.Bridge; b != "" && !bridgeName.MatchString(b) {
+		return fmt.Errorf("network.bridge %q: want %d letters, digits, '.', '_' or '-' at most, and a letter or digit first", b, tenant.MaxTapName)
 	}
 	for _, d := range c.Network.DNS {
 		if a, err := netip.ParseAddr(d); err != nil || !a.Is4() {
@@ -253,8 +254,16 @@ func (c Config) validate() error {
 	default:
 		return fmt.Errorf("network.firewall %q: want nft or iptables", c.Network.Firewall)
 	}
-	if d := c.Build.SharedCache; d != "" && !filepath.IsAbs(d) {
-		return fmt.Errorf("build.shared_cache %q: want an absolute path", d)
+	// A supervisor and a container engine have other working directories.
+	for name, path := range map[string]string{"build.cache": c.Build.Cache, "build.shared_cache": c.Build.SharedCache, "secrets.age_identity": c.Secrets.AgeIdentity} {
+		if path != "" && !filepath.IsAbs(path) {
+			return fmt.Errorf("%s %q: want an absolute path", name, path)
+		}
+	}
+	for name, path := range map[string]string{"vmm.firecracker": c.VMM.Firecracker, "vmm.jailer": c.VMM.Jailer, "vmm.qemu": c.VMM.QEMU} {
+		if strings.Contains(path, "/") && !filepath.IsAbs(path) {
+			return fmt.Errorf("%s %q: want an absolute path, or a name that is looked up in PATH", name, path)
+		}
 	}
 	for _, s := range c.Network.GatewayPorts {
 		if _, err := ParseService(s); err != nil {
@@ -288,11 +297,18 @@ func (c Config) validateNumbers() error {
 			return fmt.Errorf("%s = %d: want %d to %d", n.name, n.val, n.min, n.to)
 		}
 	}
-	if c.Limits.MemoryOvercommit <= 0 || c.Limits.CPUOvercommit <= 0 {
-		return errors.New("limits.memory_overcommit and limits.cpu_overcommit must be above 0")
+	for name, x := range map[string]float64{"memory": c.Limits.MemoryOvercommit, "cpu": c.Limits.CPUOvercommit} {
+		if !(x > 0 && x <= maxOvercommit) { // nor what is no number
+			return fmt.Errorf("limits.%s_overcommit = %g: want more than 0 and %g at most", name, x, maxOvercommit)
+		}
 	}
 	return nil
 }
+
+const maxOvercommit = 1e6
+
+// bridgeName is what every tool takes for the name of an interface.
+var bridgeName = regexp.MustCompile(fmt.Sprintf(`^[A-Za-z0-9][A-Za-z0-9._-]{0,%d}$`, tenant.MaxTapName-1))
 
 // Service is a port of the gateway that tenants may reach.
 type Service struct {

@@ -45,6 +45,10 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		"[network]\nsubnet = '10.50.0.0/24'",
 		"[network]\nsubnet = 'fd00::1/64'",
 		"[network]\nbridge = 'a-very-long-bridge'",
+		"[network]\nbridge = 'a b'",
+		"[network]\nbridge = '..'",
+		"[network]\nbridge = 'a/b'",
+		"[network]\nbridge = 'a\"; drop'",
 		"[network]\ndns = ['ns.example']",
 		"[network]\ngateway = 'closed'",
 		"[network]\nfirewall = 'pf'",
@@ -52,10 +56,30 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		"[network]\ngateway_ports = ['sctp/5']",
 		"[limits]\nuid_base = 1",
 		"[limits]\nmemory_overcommit = 0.0",
+		"[limits]\nmemory_overcommit = nan",
+		"[limits]\ncpu_overcommit = inf",
+		"[build]\ncache = 'cache'",
+		"[build]\nshared_cache = './cache'",
+		"[secrets]\nage_identity = 'key.txt'",
+		"[vmm]\nqemu = 'bin/qemu'",
 		"[logs]\nconsole_max_mib = 0",
 	} {
 		if _, err := Parse([]byte(doc)); err == nil {
 			t.Errorf("accepted: %s", doc)
+		}
+	}
+}
+
+// TestWhatASettingMayBe is the other side of what is refused.
+func TestWhatASettingMayBe(t *testing.T) {
+	for _, doc := range []string{
+		"[network]\nbridge = 'br-tenants.1_x'",
+		"[limits]\nmemory_overcommit = 1000000.0\ncpu_overcommit = 0.5",
+		"[vmm]\nqemu = 'qemu-system-x86_64'\nfirecracker = '/opt/firecracker'",
+		"[build]\ncache = '/srv/cache'",
+	} {
+		if _, err := Parse([]byte(doc)); err != nil {
+			t.Errorf("%q is refused: %v", doc, err)
 		}
 	}
 }

@@ -73,6 +73,18 @@ func TestTheyShareTheHost(t *testing.T) {
 	}
 }
 
+// Settings of the one that cannot be read, such as a newer mvm's, do not keep
+// the other from running: they are written anew when they are needed.
+func TestAnotherVersionsSettings(t *testing.T) {
+	main, dev := hosts(t)
+	if err := os.WriteFile(dev.Store.ConfigFile(), []byte("newer = true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := main.Run(t.Context(), "acme", lifecycle.RunOptions{}); !errors.Is(err, lifecycle.ErrHost) {
+		t.Errorf("err = %v, want that the machine is too large", err)
+	}
+}
+
 // gc frees what either has and does not use, and nothing that it uses.
 func TestGC(t *testing.T) {
 	main, dev := hosts(t)

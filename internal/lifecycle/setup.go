@@ -116,6 +116,12 @@ func (h *Host) saveTier(c config.Config) error {
 	if c.VMM != h.Config.VMM {
 		data = config.SetVMM(data, c.VMM)
 	}
+	if kept, err := config.Parse(data); err != nil || kept.Tier != c.Tier || c.VMM != h.Config.VMM && kept.VMM != c.VMM {
+		return &Error{
+			Kind: ErrState, Msg: "cannot put the decision into " + h.Store.ConfigFile() + " as that is written",
+			Hint: "write each table under its own [heading], as docs/state-directory.md has it, and give the command again",
+		}
+	}
 	if err := atomicfile.Write(h.Store.ConfigFile(), data, 0o600); err != nil {
 		return err
 	}
@@ -189,12 +195,12 @@ func (h *Host) neighbour() (*Host, error) {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	dev, err := Open(dir)
+	// Its settings are these, but for what is not counted.
+	s, err := store.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot count the dev microVM: %w", err)
 	}
-	dev.Say = h.Say
-	return dev, nil
+	return &Host{Store: s, Config: h.Config, Say: h.Say}, nil
 }
 
 // taken is what the machines that run or are being started take, but for one.

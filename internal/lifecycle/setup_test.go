@@ -173,6 +173,25 @@ func TestNoJailIsSaidAndKept(t *testing.T) {
 	}
 }
 
+// TestSetupLeavesAFileThatCanBeRead: settings that are written in a way that
+// setup cannot add to stay as they are, and it says so.
+func TestSetupLeavesAFileThatCanBeRead(t *testing.T) {
+	h := newHost(t)
+	path, sum := writeRelease(t, "1.16.1")
+	for _, text := range []string{"vmm.qemu = '/q'\n", "vmm = {qemu = '/q'}\n"} {
+		if err := os.WriteFile(h.Store.ConfigFile(), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var advised *Error
+		if _, err := h.Setup(t.Context(), SetupOptions{Tier: "software", Firecracker: path, SHA256: sum}); !errors.As(err, &advised) {
+			t.Errorf("%q: err = %v, want one with advice", text, err)
+		}
+		if got, err := os.ReadFile(h.Store.ConfigFile()); err != nil || string(got) != text {
+			t.Errorf("%q became %q, %v", text, got, err)
+		}
+	}
+}
+
 func TestSetupInstallsFirecracker(t *testing.T) {
 	h := newHost(t)
 	path, sum := writeRelease(t, "1.16.1")
