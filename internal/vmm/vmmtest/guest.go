@@ -6,12 +6,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pierrec/lz4/v4"
 
 	"github.com/auser/mvm/internal/run"
 )
@@ -150,69 +153,15 @@ func vmlinux(bz []byte) ([]byte, error) {
 	setup := (int(bz[0x1f1]) + 1) * 512
 	at := setup + int(binary.LittleEndian.Uint32(bz[0x248:]))
 	end := at + int(binary.LittleEndian.Uint32(bz[0x24c:]))
-	if end > len(bz) || end-at < 8 || binary.LittleEndian.Uint32(bz[at:]) != 0x184C2102 {
-		return nil, errors.New("the payload is not LZ4")
+	if at > end || end > len(bz) {
+		return nil, errors.New("the payload is cut short")
 	}
-	var out []byte
-	for at += 4; at+4 < end; { // blocks, and the payload's size as the last word
-		size := int(binary.LittleEndian.Uint32(bz[at:]))
-		if at += 4; at+size > end {
-			return nil, errors.New("the payload is cut short")
-		}
-		block, err := lz4Block(bz[at : at+size])
-		if err != nil {
-			return nil, err
-		}
-		out, at = append(out, block...), at+size
+	// Behind the blocks, the last word is the size of what they unpack to.
+	kernel, err := io.ReadAll(lz4.NewReader(bytes.NewReader(bz[at : end-4])))
+	if err == nil && !bytes.HasPrefix(kernel, []byte("\x7fELF")) {
+		err = errors.New("the payload is no ELF file")
 	}
-	if !bytes.HasPrefix(out, []byte("\x7fELF")) {
-		return nil, errors.New("the payload is no ELF file")
-	}
-	return out, nil
-}
-
-// lz4Block decompresses one block of the LZ4 format.
-func lz4Block(src []byte) ([]byte, error) {
-	broken := errors.New("the LZ4 block is broken")
-	out := make([]byte, 0, 8<<20)
-	length := func(n int) (int, bool) {
-		if n < 15 {
-			return n, true
-		}
-		for len(src) > 0 {
-			b := src[0]
-			src = src[1:]
-			if n += int(b); b != 255 {
-				return n, true
-			}
-		}
-		return 0, false
-	}
-	for len(src) > 0 {
-		token := src[0]
-		src = src[1:]
-		literals, ok := length(int(token >> 4))
-		if !ok || literals > len(src) {
-			return nil, broken
-		}
-		out, src = append(out, src[:literals]...), src[literals:]
-		if len(src) == 0 {
-			break // the last sequence has literals alone
-		}
-		if len(src) < 2 {
-			return nil, broken
-		}
-		offset := int(binary.LittleEndian.Uint16(src))
-		src = src[2:]
-		match, ok := length(int(token & 15))
-		if !ok || offset == 0 || offset > len(out) {
-			return nil, broken
-		}
-		for range match + 4 {
-			out = append(out, out[len(out)-offset])
-		}
-	}
-	return out, nil
+	return kernel, err
 }
 
 func makeInitrd(root string) ([]byte, error) {
