@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/auser/mvm/internal/fleet"
+	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -65,25 +66,22 @@ func (h *Host) plan(w fleet.Wish, dir string) (Plan, error) {
 		return p, err
 	}
 	want.FlakeRef = ref
-	if !h.Store.Exists(want.TenantID) {
-		if want.Volumes, err = h.absFolders(nil, want.Volumes, dir); err != nil {
-			return p, err
-		}
-		p.want = want
-		p.Steps = []string{"create"}
-		if w.Running != nil && *w.Running {
-			p.Steps = append(p.Steps, "build", "run")
-		}
-		return p, nil
-	}
 	status, err := h.Observe(want.TenantID)
-	if err != nil {
+	missing := errors.Is(err, store.ErrNotFound)
+	if err != nil && !missing {
 		return p, err
 	}
 	if want.Volumes, err = h.absFolders(status.Spec.Volumes, want.Volumes, dir); err != nil {
 		return p, err
 	}
 	p.want = want
+	if missing {
+		p.Steps = []string{"create"}
+		if w.Running != nil && *w.Running {
+			p.Steps = append(p.Steps, "build", "run")
+		}
+		return p, nil
+	}
 	changes := effects(status, want)
 	if p.Diff = slices.Concat(changes.Now, changes.Next, changes.Make); len(p.Diff) > 0 {
 		if want.DataMiB < status.Spec.DataMiB {
