@@ -174,7 +174,7 @@ func bootArgs(cfg fcconfig.Config, t Target) []string {
 		words = append(words, root, mode)
 	}
 	if t.TSCKHz > 0 && t.Accel == TCG {
-		// See hostTSCKHz. All vCPUs read the one counter of the host.
+		// See tsc. All vCPUs read the one counter of the host.
 		words = append(words, fmt.Sprintf("tsc_early_khz=%d", t.TSCKHz), "tsc=reliable")
 	}
 	if t.Arch == "arm64" {

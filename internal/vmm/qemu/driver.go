@@ -39,7 +39,7 @@ const (
 type Driver struct {
 	binary string
 	accel  string
-	tscKHz func() int // waits for the measurement
+	tsc    tsc
 }
 
 // New is a driver for the given binary; "" looks the one for this host's CPU up
@@ -58,13 +58,8 @@ func New(binary, accel string) (*Driver, error) {
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return nil, fmt.Errorf("cannot find QEMU: %w", err)
 	}
-	d := &Driver{binary: path, accel: accel, tscKHz: func() int { return 0 }}
-	if accel == TCG {
-		// It takes a while: whoever starts a machine prepares it meanwhile.
-		d.tscKHz = sync.OnceValue(hostTSCKHz)
-		go d.tscKHz()
-	}
-	return d, nil
+	// Whoever starts a machine prepares it first: that is time enough to measure.
+	return &Driver{binary: path, accel: accel, tsc: newTSC()}, nil
 }
 
 // Name is qemu.
@@ -110,7 +105,11 @@ func (d *Driver) OverheadMiB(cfg fcconfig.Config) int {
 
 // Start starts QEMU halted, bounds it, and lets the guest go.
 func (d *Driver) Start(ctx context.Context, m vmm.Machine) (_ vmm.VM, err error) {
-	args, err := Args(m.ID, m.Config, Target{runtime.GOARCH, d.accel, d.tscKHz()})
+	target := Target{Arch: runtime.GOARCH, Accel: d.accel}
+	if d.accel == TCG {
+		target.TSCKHz = d.tsc.kHz()
+	}
+	args, err := Args(m.ID, m.Config, target)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"bufio"
 	"os"
 	"strings"
 	"time"
@@ -9,33 +10,74 @@ import (
 // rdtsc reads this CPU's time stamp counter.
 func rdtsc() uint64
 
-// hostTSCKHz measures how fast the host's time stamp counter runs, which is
-// what an emulated guest reads, too; 0 where it is not constant.
+// tsc measures how fast the host's time stamp counter runs, which is what an
+// emulated guest reads, too: from when it is made until it is asked.
 //
 // The microvm machine has no timer to calibrate it with but the PIT, and a
 // kernel that is preempted while it tries, as on any busy host, gives up and
 // then waits for ever for its first tick.
-func hostTSCKHz() int {
-	cpuinfo, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil || !strings.Contains(string(cpuinfo), "constant_tsc") {
+type tsc struct{ first reading }
+
+func newTSC() tsc { return tsc{readBoth()} }
+
+const (
+	// precision is the part of the time between two readings that may be
+	// uncertain: a hundred-thousandth, not a second a day for the guest's clock.
+	precision = 100_000
+	// longestWait is for hosts whose clock is slow to read.
+	longestWait = 30 * time.Millisecond
+)
+
+// kHz is its frequency; 0 where it is not constant. It waits only where too
+// little time has passed to tell.
+func (t tsc) kHz() int {
+	if !constantTSC() {
 		return 0
 	}
-	const window = 30 * time.Millisecond
-	t0, c0 := readBoth()
-	time.Sleep(window)
-	t1, c1 := readBoth()
-	return int(float64(c1-c0) / float64(t1.Sub(t0)) * 1e6)
+	for {
+		now := readBoth()
+		passed := now.at.Sub(t.first.at)
+		need := min(precision*(t.first.within+now.within), longestWait)
+		if passed >= need {
+			return int(float64(now.counter-t.first.counter) / float64(passed) * 1e6)
+		}
+		time.Sleep(need - passed)
+	}
 }
 
-// readBoth reads clock and counter at one instant: the closest of some tries.
-func readBoth() (at time.Time, counter uint64) {
-	closest := time.Duration(-1)
-	for range 10 {
-		before := time.Now()
-		c := rdtsc()
-		if took := time.Since(before); closest < 0 || took < closest {
-			closest, at, counter = took, before.Add(took/2), c
+// constantTSC asks the first CPU: its lines alone, since the kernel makes those
+// of hundreds of others when they are read.
+func constantTSC() bool {
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "flags") {
+			return strings.Contains(lines.Text(), " constant_tsc")
 		}
 	}
-	return at, counter
+	return false
+}
+
+// reading is what the counter had at one instant.
+type reading struct {
+	at      time.Time
+	within  time.Duration // of it the counter was read
+	counter uint64
+}
+
+// readBoth reads clock and counter: the closest of some tries.
+func readBoth() (best reading) {
+	for try := range 10 {
+		before := time.Now()
+		counter := rdtsc()
+		half := (time.Since(before) + 1) / 2
+		if try == 0 || half < best.within {
+			best = reading{before.Add(half), half, counter}
+		}
+	}
+	return best
 }

@@ -2,5 +2,9 @@
 
 package qemu
 
-// hostTSCKHz is unknown: guests of this CPU have timers of known frequency.
-func hostTSCKHz() int { return 0 }
+// tsc is unknown: guests of this CPU have timers of known frequency.
+type tsc struct{}
+
+func newTSC() tsc { return tsc{} }
+
+func (tsc) kHz() int { return 0 }
