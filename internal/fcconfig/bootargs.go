@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -28,10 +27,10 @@ type BootWords struct {
 }
 
 var (
-	labelPattern     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	machineIDPattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
-	extraKey         = regexp.MustCompile(`^[a-z0-9_.]{1,32}$`)
-	extraValue       = regexp.MustCompile(`^[A-Za-z0-9_.,:/@+-]{0,256}$`)
+	labelPattern     = pattern(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	machineIDPattern = pattern(`^[0-9a-f]{32}$`)
+	extraKey         = pattern(`^[a-z0-9_.]{1,32}$`)
+	extraValue       = pattern(`^[A-Za-z0-9_.,:/@+-]{0,256}$`)
 )
 
 // words renders the words in a fixed order. The volumes' say where the guest is

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Refusal is one thing that a configuration may not say, and where it says it.
@@ -108,9 +109,9 @@ func harmless(c *checker, path string, v any) {
 
 // fieldPattern keeps unmodelled fields from differing from a known one by
 // case alone, which some readers of JSON do not see.
-var fieldPattern = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
+var fieldPattern = pattern(`^[a-z0-9_]{1,64}$`)
 
-var wordPattern = regexp.MustCompile(`^[A-Za-z0-9_]{1,32}$`)
+var wordPattern = pattern(`^[A-Za-z0-9_]{1,32}$`)
 
 func list(item rule) rule {
 	return func(c *checker, path string, v any) {
@@ -164,11 +165,21 @@ func text(c *checker, path string, v any) {
 	}
 }
 
-func matching(pattern *regexp.Regexp, what string) rule {
+// lazy is a regular expression that is compiled when it is first used: to compile
+// them all would take a good part of a command that needs none.
+type lazy func() *regexp.Regexp
+
+func pattern(expr string) lazy {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
+
+func (l lazy) MatchString(s string) bool { return l().MatchString(s) }
+
+func matching(allowed lazy, what string) rule {
 	return func(c *checker, path string, v any) {
 		if s, ok := v.(string); !ok {
 			c.refuse(path, "want a string")
-		} else if !pattern.MatchString(s) {
+		} else if !allowed.MatchString(s) {
 			c.refuse(path, "%s is no %s", clip(strconv.Quote(s)), what)
 		}
 	}

@@ -3,7 +3,6 @@ package fcconfig
 import (
 	"encoding/json"
 	"math"
-	"regexp"
 )
 
 // What Firecracker 1.16 accepts. mvm is stricter than Firecracker where that
@@ -23,14 +22,14 @@ const (
 )
 
 var (
-	macPattern    = regexp.MustCompile(`^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$`)
-	devicePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,15}$`)
-	namePattern   = regexp.MustCompile(`^[A-Za-z0-9_]{1,64}$`)
-	pathPattern   = regexp.MustCompile(`^[!-~]+$`)
-	linkLocal     = regexp.MustCompile(`^169\.254\.[0-9]{1,3}\.[0-9]{1,3}$`)
-	numeral       = regexp.MustCompile(`^(0x[0-9a-fA-F]{1,16}|0b[01]{1,64}|[0-9]{1,20})$`)
-	bitmap        = regexp.MustCompile(`^0b[01x_]{1,160}$`)
-	capability    = regexp.MustCompile(`^!?[0-9]{1,10}$`)
+	macPattern    = pattern(`^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$`)
+	devicePattern = pattern(`^[A-Za-z0-9._-]{1,15}$`)
+	namePattern   = pattern(`^[A-Za-z0-9_]{1,64}$`)
+	pathPattern   = pattern(`^[!-~]+$`)
+	linkLocal     = pattern(`^169\.254\.[0-9]{1,3}\.[0-9]{1,3}$`)
+	numeral       = pattern(`^(0x[0-9a-fA-F]{1,16}|0b[01]{1,64}|[0-9]{1,20})$`)
+	bitmap        = pattern(`^0b[01x_]{1,160}$`)
+	capability    = pattern(`^!?[0-9]{1,10}$`)
 )
 
 var (
@@ -86,7 +85,7 @@ var (
 		"path_on_host":   matching(pathPattern, "path"),
 		"socket":         matching(pathPattern, "path"),
 		"is_read_only":   boolean,
-		"partuuid":       matching(regexp.MustCompile(`^[0-9a-fA-F-]{1,36}$`), "partition UUID"),
+		"partuuid":       matching(pattern(`^[0-9a-fA-F-]{1,36}$`), "partition UUID"),
 		"cache_type":     cacheRule,
 		"io_engine":      oneOf("Sync", "Async"),
 		"rate_limiter":   limiterRule,
