@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -8,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"text/template"
 	"time"
@@ -18,11 +21,16 @@ import (
 type libvirt struct {
 	dir string // of its socket
 	cmd *exec.Cmd
+
+	watch   *exec.Cmd // tells what becomes of domains, as it happens
+	deaf    chan struct{}
+	mu      sync.Mutex
+	domains map[string]chan string // to whom their names
 }
 
 // newLibvirt starts it and waits until it answers.
 func newLibvirt(ctx context.Context, cache string) (_ *libvirt, err error) {
-	l := &libvirt{}
+	l := &libvirt{deaf: make(chan struct{}), domains: map[string]chan string{}}
 	if l.dir, err = os.MkdirTemp("", "mvm-libvirt."); err != nil { // a socket's path must be short
 		return nil, err
 	}
@@ -38,27 +46,72 @@ func newLibvirt(ctx context.Context, cache string) (_ *libvirt, err error) {
 	}
 	deadline := time.Now().Add(time.Minute)
 	for {
-		out, err := l.virsh(ctx, "version")
+		err := l.virsh(ctx, "version")
+		if err == nil {
+			err = l.listen()
+		}
 		if err == nil {
 			return l, nil
 		}
 		if ctx.Err() != nil || time.Now().After(deadline) {
-			return nil, errors.Join(fmt.Errorf("libvirtd does not answer, see %s: %w: %s", log.Name(), err, out), l.close())
+			return nil, errors.Join(fmt.Errorf("libvirtd does not answer, see %s: %w", log.Name(), err), l.close())
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 }
 
-func (l *libvirt) virsh(ctx context.Context, args ...string) (string, error) {
-	uri := "qemu+unix:///system?socket=" + filepath.Join(l.dir, "libvirt-sock")
-	out, err := exec.CommandContext(ctx, "virsh", append([]string{"--quiet", "--connect", uri}, args...)...).CombinedOutput()
+// listen has virsh tell of every domain. To a pipe it would not say a thing until
+// it ends.
+func (l *libvirt) listen() error {
+	l.watch = exec.Command("stdbuf", append([]string{"-oL"}, l.command("event", "--event", "lifecycle", "--loop")...)...)
+	l.watch.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := l.watch.StdoutPipe()
+	if err == nil {
+		err = l.watch.Start()
+	}
+	if err != nil {
+		l.watch = nil
+		return err
+	}
+	go func() {
+		defer close(l.deaf)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if e := lifecycleEvent.FindStringSubmatch(lines.Text()); e != nil {
+				l.mu.Lock()
+				heard := l.domains[e[1]]
+				l.mu.Unlock()
+				select {
+				case heard <- e[2]:
+				default: // nobody asks for that many
+				}
+			}
+		}
+	}()
+	return nil
+}
+
+// lifecycleEvent is a line such as: event 'lifecycle' for domain 'hand0': Stopped Shutdown
+var lifecycleEvent = regexp.MustCompile(`^event 'lifecycle' for domain '(.+)': (\w+)`)
+
+func (l *libvirt) command(args ...string) []string {
+	return append([]string{"virsh", "--quiet", "--connect", "qemu+unix:///system?socket=" + filepath.Join(l.dir, "libvirt-sock")}, args...)
+}
+
+func (l *libvirt) virsh(ctx context.Context, args ...string) error {
+	argv := l.command(args...)
+	out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("virsh %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
 	}
-	return string(out), err
+	return err
 }
 
 func (l *libvirt) close() error {
+	if l.watch != nil {
+		l.watch.Process.Kill()
+		<-l.deaf
+		l.watch.Wait() // it was killed
+	}
 	err := l.cmd.Process.Signal(syscall.SIGTERM)
 	l.cmd.Wait() // its code is nothing to us
 	return errors.Join(err, os.RemoveAll(l.dir))
@@ -71,6 +124,7 @@ type domain struct {
 	libvirt *libvirt
 	name    string
 	xml     string // a file
+	heard   chan string
 	up      bool
 }
 
@@ -133,7 +187,10 @@ func (l *libvirt) newDomain(ctx context.Context, h *host) (guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &domain{byHand: hand, libvirt: l, name: hand.tap, xml: filepath.Join(hand.dir, "domain.xml")}
+	d := &domain{byHand: hand, libvirt: l, name: hand.tap, xml: filepath.Join(hand.dir, "domain.xml"), heard: make(chan string, 32)}
+	l.mu.Lock()
+	l.domains[d.name] = d.heard
+	l.mu.Unlock()
 	h.byHand = append(h.byHand, d)
 	f, err := os.Create(d.xml)
 	if err != nil {
@@ -150,27 +207,43 @@ func (l *libvirt) newDomain(ctx context.Context, h *host) (guest, error) {
 }
 
 func (d *domain) start(ctx context.Context) error {
-	if _, err := d.libvirt.virsh(ctx, "create", d.xml); err != nil {
+	if err := d.libvirt.virsh(ctx, "create", d.xml); err != nil {
 		return err
 	}
 	d.up = true
+	if err := d.becomes(ctx, "Started"); err != nil {
+		return err
+	}
 	return d.answers(ctx)
+}
+
+// becomes waits until libvirt tells of it.
+func (d *domain) becomes(ctx context.Context, phase string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		select {
+		case heard := <-d.heard:
+			if heard == phase {
+				return nil
+			}
+		case <-d.libvirt.deaf:
+			return errors.New("libvirt tells nothing any more")
+		case <-ctx.Done():
+			return fmt.Errorf("libvirt does not tell that %s is %s: %w", d.name, phase, ctx.Err())
+		}
+	}
 }
 
 func (d *domain) stop(ctx context.Context) error {
 	if err := d.powerOff(ctx); err != nil {
 		return err
 	}
-	for { // a domain that was created, not defined, vanishes with its end
-		out, err := d.libvirt.virsh(ctx, "list", "--name")
-		if err != nil {
-			return err
-		}
-		if !strings.Contains(out, d.name+"\n") {
-			d.up = false
-			return nil
-		}
+	if err := d.becomes(ctx, "Stopped"); err != nil {
+		return err
 	}
+	d.up = false
+	return nil
 }
 
 func (d *domain) kill(ctx context.Context) error {
@@ -178,6 +251,5 @@ func (d *domain) kill(ctx context.Context) error {
 		return nil
 	}
 	d.up = false
-	_, err := d.libvirt.virsh(ctx, "destroy", d.name)
-	return err
+	return d.libvirt.virsh(ctx, "destroy", d.name)
 }
