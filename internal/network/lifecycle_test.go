@@ -158,6 +158,30 @@ func TestAttachAndDetachCanBeRepeated(t *testing.T) {
 	})
 }
 
+// TestDetachOfAHalf: what is left of a tenant goes, whatever of it went before.
+func TestDetachOfAHalf(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	cfg := testConfig("nft")
+	a, b := endpoint(cfg, 0, Policy{Mode: Open}), endpoint(cfg, 1, Policy{Mode: Open})
+	for _, gone := range []string{
+		fmt.Sprintf("inet %s egress { %s }", cfg.Table, b.IP),
+		fmt.Sprintf("bridge %s ident { %s . %s . %s }", cfg.Table, b.TAP, b.MAC, b.IP),
+	} {
+		for _, ep := range []Endpoint{a, b} {
+			if _, err := Attach(t.Context(), cfg, ep); err != nil {
+				t.Fatal(err)
+			}
+		}
+		command(t, "nft", "delete element "+gone)
+		if err := Detach(t.Context(), cfg, b); err != nil {
+			t.Fatal(err)
+		}
+		clean(t, cfg, a)
+	}
+}
+
 // TestAttachWithAnotherPolicy: a tenant is started again with a changed policy
 // although the run before was killed and left its rules.
 func TestAttachWithAnotherPolicy(t *testing.T) {

@@ -95,7 +95,13 @@ func (b Base) leftovers(family string, there *table) string {
 // Remove takes the tenant out, with its counters.
 func (n NFT) Remove(ctx context.Context, b Base, t Tenant) error {
 	parts := b.tenantRemove(t)
-	if n.apply(ctx, strings.Join(parts, "")) == nil {
+	err := n.apply(ctx, strings.Join(parts, ""))
+	if err == nil {
+		return nil
+	}
+	// Only the first part fails where all is removed already: if the others do
+	// not, it was that.
+	if absent(err) && n.apply(ctx, strings.Join(parts[1:], "")) == nil {
 		return nil
 	}
 	var errs []error

@@ -252,12 +252,13 @@ func (s *script) dropChain(table, name string) {
 }
 
 // tenantRemove renders the removal as a list of transactions of which each
-// can stand alone, for when the whole fails because a part is gone already.
+// can stand alone, for when the whole fails because a part is gone already. What
+// is added first can be deleted whether or not it was there, which a map's key
+// whose value is not known cannot.
 func (b Base) tenantRemove(t Tenant) []string {
 	var rest script
 	s := &rest
 	s.dropChain(b.Table, allowChain(t.IP))
-	// Adding first makes the deletion of a counter that may not exist safe.
 	for _, r := range frameReasons {
 		s.line("add element bridge %s %s { %q }", b.Table, r.set(), t.TAP)
 		s.line("delete element bridge %s %s { %q }", b.Table, r.set(), t.TAP)
@@ -268,7 +269,7 @@ func (b Base) tenantRemove(t Tenant) []string {
 	}
 	return []string{
 		fmt.Sprintf("delete element inet %s egress { %s }\n", b.Table, t.IP),
-		fmt.Sprintf("delete element bridge %s ident { %s }\n", b.Table, identity(t)),
+		fmt.Sprintf("add element bridge %[1]s ident { %[2]s }\ndelete element bridge %[1]s ident { %[2]s }\n", b.Table, identity(t)),
 		s.String(),
 	}
 }
