@@ -83,9 +83,9 @@ func hashTap(scope, id string) sum { return hash("tap", scope, id) }
 func hashMAC(scope, id string) sum { return hash("mac", scope, id) }
 func hashShort(id string) sum      { return hash("id", "", id) }
 
-// Clash returns one of the other ids that has a derived name in common with id;
-// there should never be one. It takes neither memory nor long, since who creates
-// a tenant looks at all others.
+// Clash returns one of the other ids that has a derived name in common with id,
+// or would have, were both TAPs hashed; there should never be one. It takes
+// neither memory nor long, since who creates a tenant looks at all others.
 func Clash(scope, id string, others iter.Seq[string]) (other string, clash bool) {
 	type names struct{ tap, mac, short uint64 }
 	of := func(id string) names {
