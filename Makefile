@@ -39,9 +39,9 @@ bench: bench-tools ## measure mvm beside the bare VMM and libvirt; PARTS=start,i
 	scripts/netns "$(CACHE)/bench/engine" bin/bench -cache "$(CACHE)" $(if $(PARTS),-parts $(PARTS)) $(BENCH_FLAGS)
 
 .PHONY: bench-packages
-bench-packages: prepare ## measure builds, the network and volumes beside the bare tools
+bench-packages: prepare ## measure builds, the network and volumes beside the bare tools; BENCH_FLAGS='-benchtime 1x' is shorter
 	scripts/install-packages test
-	MVM_TEST_CACHE="$(CACHE)" go test -run '^$$' -bench . -benchtime 5x -timeout 60m -p 1 ./internal/build ./internal/network ./internal/volume ./internal/cli
+	MVM_TEST_CACHE="$(CACHE)" go test -run '^$$' -bench . -benchtime 5x -timeout 60m -p 1 $(BENCH_FLAGS) ./internal/build ./internal/network ./internal/volume ./internal/cli
 
 .PHONY: bench-record
 bench-record: bench-tools ## write docs/benchmarks.md, or RECORD=<file>, from a whole run
