@@ -198,14 +198,7 @@ func (k *killEnv) do(t *testing.T, args []string) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	case "kill-supervisor":
-		pid := int(k.state(t)["supervisor_pid"].(float64))
-		p, err := os.FindProcess(pid)
-		if err == nil {
-			err = p.Kill()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		kill(t, int(k.state(t)["supervisor_pid"].(float64)))
 	default:
 		k.mvm(t, args...)
 	}

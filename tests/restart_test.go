@@ -101,16 +101,22 @@ type observed struct {
 	Phase  string `json:"phase"`
 	Reason string `json:"reason"`
 	State  struct {
-		Phase    string `json:"phase"`
-		PID      int    `json:"firecracker_pid"`
-		Restarts int    `json:"restarts"`
+		Phase      string `json:"phase"`
+		PID        int    `json:"firecracker_pid"`
+		Supervisor int    `json:"supervisor_pid"`
+		Restarts   int    `json:"restarts"`
 	} `json:"state"`
 }
 
 func (k *killEnv) show(t *testing.T) observed {
 	t.Helper()
+	return k.showOf(t, "acme")
+}
+
+func (k *killEnv) showOf(t *testing.T, id string) observed {
+	t.Helper()
 	var s observed
-	if err := json.Unmarshal([]byte(k.mvm(t, "tenant", "show", "acme", "--json")), &s); err != nil {
+	if err := json.Unmarshal([]byte(k.mvm(t, "tenant", "show", id, "--json")), &s); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -127,7 +133,12 @@ func (k *killEnv) waitFor(t *testing.T, holds func(observed) bool) (s observed) 
 
 func (k *killEnv) killVMM(t *testing.T) {
 	t.Helper()
-	p, err := os.FindProcess(k.show(t).State.PID)
+	kill(t, k.show(t).State.PID)
+}
+
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	p, err := os.FindProcess(pid)
 	if err == nil {
 		err = p.Kill()
 	}

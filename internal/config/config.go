@@ -78,6 +78,9 @@ type Limits struct {
 	SSHTimeoutSec    int     `toml:"ssh_timeout_sec"`    // how long run waits for the guest to answer
 	LockTimeoutSec   int     `toml:"lock_timeout_sec"`   // how long a command waits for another one on the same tenant
 	RestartWindowSec int     `toml:"restart_window_sec"` // a run that lasted this long ends a series of crashes
+	// Guests of the software tier that boot side by side; 0: as many as there
+	// are CPUs.
+	BootsAtOnce int `toml:"boots_at_once,omitempty"`
 }
 
 // Logs bounds what a tenant may fill of the disk with its console.
@@ -290,6 +293,7 @@ func (c Config) validateNumbers() error {
 		{"limits.ssh_timeout_sec", c.Limits.SSHTimeoutSec, 1, 3600},
 		{"limits.lock_timeout_sec", c.Limits.LockTimeoutSec, 0, 3600},
 		{"limits.restart_window_sec", c.Limits.RestartWindowSec, 1, 86400},
+		{"limits.boots_at_once", c.Limits.BootsAtOnce, 0, 1024},
 		{"logs.console_max_mib", c.Logs.ConsoleMaxMiB, 1, 1024},
 		{"logs.console_files", c.Logs.ConsoleFiles, 1, 100},
 	} {

@@ -374,7 +374,7 @@ func (r *reconciler) starts(ctx context.Context) error {
 		}
 		if r.shouldStart(id) { // still: nobody has stopped, started or destroyed it
 			r.do(id, "start it", func() error {
-				_, err := r.startLocked(ctx, id, func(supervisor.Progress) {})
+				_, err := r.startLocked(ctx, id, lock, func(supervisor.Progress) {})
 				return err
 			})
 		}

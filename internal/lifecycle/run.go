@@ -8,6 +8,7 @@ import (
 
 	"github.com/auser/mvm/internal/proc"
 	"github.com/auser/mvm/internal/ssh"
+	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
 )
@@ -42,6 +43,11 @@ func (h *Host) Run(ctx context.Context, id string, o RunOptions) (Ran, error) {
 // answered waits for the guest's answer to a start that began then, unless
 // nobody wants to.
 func (h *Host) answered(ctx context.Context, id string, o RunOptions, began time.Time, already bool) (Ran, error) {
+	if already && !o.NoWait {
+		if err := h.waitForTurn(ctx, id); err != nil {
+			return Ran{}, err
+		}
+	}
 	if !o.NoWait {
 		began := time.Now()
 		err := h.waitForSSH(ctx, id, o.Timeout)
@@ -63,11 +69,12 @@ func (h *Host) start(ctx context.Context, id string, progress func(supervisor.Pr
 		return false, err
 	}
 	defer lock.Unlock()
-	return h.startLocked(ctx, id, progress)
+	return h.startLocked(ctx, id, lock, progress)
 }
 
-// startLocked is start under the caller's lock.
-func (h *Host) startLocked(ctx context.Context, id string, progress func(supervisor.Progress)) (already bool, err error) {
+// startLocked is start under the caller's lock. While the tenant waits for its
+// turn to boot, and from then on, the lock is free for those who stop it.
+func (h *Host) startLocked(ctx context.Context, id string, lock *store.Lock, progress func(supervisor.Progress)) (already bool, err error) {
 	status, already, err := h.settled(ctx, id)
 	if err != nil || already {
 		return already, err
@@ -78,19 +85,36 @@ func (h *Host) startLocked(ctx context.Context, id string, progress func(supervi
 	return false, sequence(ctx, "run", []step{
 		{"sweep", func(ctx context.Context) error { return h.sweepLast(ctx, id) }},
 		{"want", func(ctx context.Context) error { return h.wantRunning(ctx, id, status.Spec) }},
-		{"spawn", func(ctx context.Context) error { return h.spawn(ctx, id, progress) }},
+		{"spawn", func(ctx context.Context) error { return h.spawn(ctx, id, lock, progress) }},
 	})
 }
 
-// spawn starts the supervisor and hands it its lock.
-func (h *Host) spawn(ctx context.Context, id string, progress func(supervisor.Progress)) error {
+// spawn starts the supervisor and hands it its lock; held is the tenant's.
+func (h *Host) spawn(ctx context.Context, id string, held *store.Lock, progress func(supervisor.Progress)) error {
 	lock, err := h.Store.LockSupervisor(ctx, id, h.Wait)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	err = supervisor.Spawn(ctx, h.Store, id, lock, progress)
-	if err == nil || ctx.Err() != nil {
+	queued := false
+	err = supervisor.Spawn(ctx, h.Store, id, lock, func(p supervisor.Progress) {
+		if p.Queued {
+			queued = true
+			held.Unlock()
+			p.Note = h.turnNote(id)
+		}
+		progress(p)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil && queued:
+		return stoppedWaiting(ctx)
+	case ctx.Err() != nil:
+		return err
+	case errors.Is(err, supervisor.ErrStopped):
+		return &Error{Kind: ErrState, Msg: err.Error(), Hint: "mvm tenant run " + id}
+	case queued: // its state is no longer this command's
 		return err
 	}
 	// A supervisor that got that far has said so itself.

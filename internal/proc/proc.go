@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -48,8 +49,28 @@ func (id ID) Alive() bool {
 	return err == nil && start == id.Start && state != 'Z' && state != 'X'
 }
 
-// stat reads a process's state and start time: fields 3 and 22 of
-// /proc/<pid>/stat, see proc(5).
+// Busy says whether one of the process's threads runs, or would if it had a
+// processor, or waits for a disk.
+func (id ID) Busy() (bool, error) {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", id.PID))
+	if err != nil {
+		return false, fmt.Errorf("cannot look at process %d: %w", id.PID, err)
+	}
+	for _, t := range threads {
+		tid, err := strconv.Atoi(t.Name())
+		if err != nil {
+			return false, fmt.Errorf("cannot look at process %d: %w", id.PID, err)
+		}
+		state, _, err := stat(tid)
+		if err == nil && (state == 'R' || state == 'D') { // else it has ended
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// stat reads the state and start time of a process or thread: fields 3 and 22
+// of /proc/<pid>/stat, see proc(5).
 func stat(pid int) (state byte, start uint64, err error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

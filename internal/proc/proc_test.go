@@ -57,3 +57,45 @@ func TestBootID(t *testing.T) {
 		t.Errorf("boot id %q, %v", id, err)
 	}
 }
+
+func TestBusy(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		busy bool
+	}{
+		{"while :; do :; done", true},
+		{"read -r never", false},
+	} {
+		cmd := exec.Command("bash", "-c", c.line)
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stdin.Close()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer cmd.Wait()
+		defer cmd.Process.Kill()
+		id, err := Find(cmd.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for tries := 0; ; tries++ { // it has to come so far first
+			busy, err := id.Busy()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if busy == c.busy {
+				break
+			}
+			if tries == 10_000 {
+				t.Errorf("%s: busy is always %t", c.line, busy)
+				break
+			}
+		}
+	}
+	if _, err := (ID{PID: 1 << 30}).Busy(); err == nil {
+		t.Error("no process is busy or not")
+	}
+}

@@ -18,7 +18,7 @@ import (
 
 // Locks are flock(2) locks on files in locks/ that are never unlinked. The
 // kernel releases them when the holder dies. Their order is: builds, build,
-// tenant, supervisor, network, host, state; the last three are held for
+// tenant, supervisor, boot, network, host, state; the last three are held for
 // milliseconds.
 
 const forever = time.Duration(1<<63 - 1)
@@ -30,16 +30,18 @@ type Lock struct {
 	passedOn bool
 }
 
-// Unlock releases the lock. What is written in the file stays and is ignored.
+// Unlock releases the lock, if there is one and it is not released yet. What is
+// written in the file stays and is ignored.
 func (l *Lock) Unlock() {
+	if l == nil {
+		return
+	}
 	if l.passedOn {
 		l.f.Close()
 	} else {
 		release(l.f)
 	}
-	if l.outer != nil {
-		l.outer.Unlock()
-	}
+	l.outer.Unlock()
 }
 
 // PassOn is the lock's descriptor, for a process that is to hold the lock from

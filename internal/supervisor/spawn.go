@@ -30,7 +30,13 @@ type Progress struct {
 	Up    bool          `json:"up,omitempty"`   // the VMM runs
 	Error string        `json:"error,omitempty"`
 	Hint  string        `json:"hint,omitempty"`
+
+	Queued  bool `json:"queued,omitempty"`  // nothing more happens until it is the guest's turn to boot
+	Stopped bool `json:"stopped,omitempty"` // the error is ErrStopped
 }
+
+// last says that nothing more is to come.
+func (p Progress) last() bool { return p.Up || p.Error != "" }
 
 // The descriptors that a supervisor finds open besides 0, 1 and 2.
 const (
@@ -82,6 +88,7 @@ func Spawn(ctx context.Context, s *store.Store, id string, lock *store.Lock, pro
 	if err != nil {
 		return fmt.Errorf("cannot start the supervisor: %w", err)
 	}
+	lock.Unlock() // here; it is the supervisor's now
 	go cmd.Wait() // reaped while this process lives, then by init
 	return follow(ctx, r, t.SupervisorLog(), progress)
 }
@@ -96,6 +103,8 @@ func follow(ctx context.Context, r *os.File, log string, progress func(Progress)
 			return fmt.Errorf("cannot understand the supervisor: %w", err)
 		}
 		switch {
+		case p.Stopped:
+			return ErrStopped
 		case p.Error != "":
 			return &fault.Error{Msg: p.Error, Hint: p.Hint}
 		case p.Up:

@@ -173,7 +173,11 @@ const smallestFileLimit = 64 << 20
 // live runs the VM, again and again as the policy says.
 func (s *supervisor) live(ctx context.Context, terminate <-chan os.Signal) error {
 	for inARow := 0; ; inARow++ {
-		up, err := s.start(ctx, inARow)
+		up, req, err := s.start(ctx, inARow, terminate)
+		if req != nil {
+			s.tell(Progress{Error: ErrStopped.Error(), Stopped: true})
+			return s.stop(ctx, nil, *req)
+		}
 		if err != nil && inARow == 0 {
 			s.failStart(err)
 			return s.enter(evFailed, err.Error(), nil)
@@ -214,13 +218,19 @@ type running struct {
 	since time.Time
 }
 
-// start moves the tenant to running.
-func (s *supervisor) start(ctx context.Context, inARow int) (running, error) {
+// start moves the tenant to running, unless somebody wants it stopped before it
+// is its turn.
+func (s *supervisor) start(ctx context.Context, inARow int, terminate <-chan os.Signal) (running, *stopRequest, error) {
 	began := time.Now()
 	if err := s.enter(evStart, "", nil); err != nil {
-		return running{}, err
+		return running{}, nil, err
 	}
 	s.did("starting", began)
+	turn, stop, err := s.awaitTurn(ctx, terminate)
+	if stop != nil || err != nil {
+		return running{}, stop, err
+	}
+	crash.Point("supervisor/turn")
 	up, err := s.bringUp(ctx)
 	if err != nil {
 		err = s.record("start", up.detail, err)
@@ -234,13 +244,17 @@ func (s *supervisor) start(ctx context.Context, inARow int) (running, error) {
 		s.did("running", began)
 	}
 	if err != nil {
+		turn.Unlock()
 		s.down.Run(ctx, &err)
-		return running{}, err
+		return running{}, nil, err
+	}
+	if turn != nil {
+		go s.endTurn(ctx, up, turn)
 	}
 	s.log.Info("started", "pid", up.vm.Process().ID().PID, "in_a_row", inARow)
 	s.current <- up.vm
 	s.console.plug(up.vm.Process())
-	return running{up.vm, time.Now()}, nil
+	return running{up.vm, time.Now()}, nil, nil
 }
 
 // attend waits until somebody wants the guest stopped or the VMM ends.
@@ -300,7 +314,7 @@ func (s *supervisor) stop(ctx context.Context, vm vmm.VM, req stopRequest) error
 	if err := s.enter(evStop, "", nil); err != nil {
 		s.log.Error("cannot write the state", "error", err)
 	}
-	reason := "stopped while it waited to be restarted"
+	reason := "stopped while it waited to be started"
 	var err error
 	if vm != nil {
 		s.wake(ctx, vm)
@@ -386,7 +400,7 @@ func (s *supervisor) tell(p Progress) {
 	if err == nil {
 		_, err = s.progress.Write(append(line, '\n'))
 	}
-	if err != nil || p.Up || p.Error != "" {
+	if err != nil || p.last() {
 		s.progress.Close()
 		s.progress = nil
 	}

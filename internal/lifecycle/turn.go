@@ -1,0 +1,53 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// turnNote tells that the tenant waits for its turn to boot, and how many of
+// those who wait come before it.
+func (h *Host) turnNote(id string) string {
+	const note = "it waits for its turn to boot"
+	mine, err := h.Store.LoadState(id)
+	if err != nil {
+		return note
+	}
+	ids, err := h.Store.ActiveIDs()
+	if err != nil {
+		return note
+	}
+	before := 0
+	for _, other := range ids {
+		s, alive, err := h.stateAndLife(other)
+		if err == nil && alive && s.Phase == tenant.Starting && s.Since.Before(mine.Since) {
+			before++
+		}
+	}
+	return fmt.Sprintf("%s, after %d others that wait", note, before)
+}
+
+// waitForTurn returns when a tenant that somebody else has started is no longer
+// about to boot: only then a deadline for its guest can begin.
+func (h *Host) waitForTurn(ctx context.Context, id string) error {
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for {
+		s, err := h.Observe(id)
+		if err != nil || s.Phase != tenant.Starting {
+			return err
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return stoppedWaiting(ctx)
+		}
+	}
+}
+
+func stoppedWaiting(ctx context.Context) error {
+	return fmt.Errorf("stopped waiting; the tenant goes on waiting for its turn to boot: %w", ctx.Err())
+}

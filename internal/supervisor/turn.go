@@ -1,0 +1,119 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/auser/mvm/internal/config"
+	"github.com/auser/mvm/internal/crash"
+	"github.com/auser/mvm/internal/ssh"
+	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// Emulated guests take turns to boot. Each needs a CPU all the time, and an x86
+// kernel that does not get one while it measures its timer, once and for a
+// tenth of a second, runs with a wrong timer or hangs. One after the other, all
+// are up as soon as side by side, and most of them much sooner.
+
+// ErrStopped means that the tenant was stopped before it was its turn.
+var ErrStopped = errors.New("it was stopped while it waited for its turn to boot")
+
+const (
+	// turnGrace is how long a turn may take to come before it is a wait that
+	// somebody should know of.
+	turnGrace = 50 * time.Millisecond
+	// longestTurn ends the turn of a guest that works on and on and does not
+	// answer: it boots very slowly, or never answers.
+	longestTurn = 30 * time.Second
+	// bootLook is how often a guest that boots is looked at, and quietLooks how
+	// often in a row it has to be found idle.
+	bootLook   = 50 * time.Millisecond
+	quietLooks = 5
+)
+
+// awaitTurn returns with a place among the guests that boot; on the kvm tier
+// without one, as none is needed there. Nothing is made yet that would have to
+// be taken away when somebody wants the tenant stopped meanwhile.
+func (s *supervisor) awaitTurn(ctx context.Context, terminate <-chan os.Signal) (turn *store.Lock, stop *stopRequest, err error) {
+	if s.config.Tier != config.TierSoftware {
+		return nil, nil, nil
+	}
+	began := time.Now()
+	places := s.config.Limits.BootsAtOnce
+	if places == 0 {
+		places = runtime.NumCPU()
+	}
+	waiting, giveUp := context.WithCancel(ctx)
+	done := make(chan struct{})
+	var place *store.Lock
+	var failed error
+	go func() {
+		defer close(done)
+		place, failed = s.store.LockBoot(waiting, places)
+	}()
+	defer func() {
+		giveUp()
+		if <-done; turn == nil {
+			place.Unlock()
+		}
+	}()
+	grace := time.NewTimer(turnGrace)
+	defer grace.Stop()
+	for {
+		select {
+		case <-done:
+			s.did("turn", began)
+			return place, nil, failed
+		case <-grace.C:
+			s.tell(Progress{Queued: true})
+			if err := s.store.UpdateState(s.t.ID, func(st *tenant.State) error { st.Reason = "it waits for its turn to boot"; return nil }); err != nil {
+				return nil, nil, err
+			}
+			crash.Point("supervisor/queued")
+		case req := <-s.stops:
+			return nil, &req, nil
+		case <-terminate:
+			req := s.hostStops()
+			return nil, &req, nil
+		}
+	}
+}
+
+// endTurn gives the place back when the guest has booted: it answers where SSH
+// should, or it has nothing to do. A kernel has nothing to wait for before its
+// timer works.
+func (s *supervisor) endTurn(ctx context.Context, l *launch, turn *store.Lock) {
+	defer turn.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, longestTurn)
+	defer cancel()
+	began := time.Now()
+	target := ssh.Target{ID: s.t.ID, Addr: l.state.Net.IP}
+	look := time.NewTicker(bootLook)
+	defer look.Stop()
+	for quiet := 0; quiet < quietLooks; {
+		// A guest that is slow to boot is slow to answer, too.
+		if ssh.Listens(ctx, target, max(bootLook, time.Since(began)/20)) {
+			return
+		}
+		busy, err := l.vm.Process().ID().Busy()
+		if err != nil {
+			return // it has ended
+		}
+		quiet++
+		if busy {
+			quiet = 0
+		}
+		select {
+		case <-l.vm.Done():
+			return
+		case <-ctx.Done():
+			s.log.Warn("the guest is busy and does not answer: others may boot", "after", longestTurn)
+			return
+		case <-look.C:
+		}
+	}
+}
