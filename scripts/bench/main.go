@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -59,7 +58,7 @@ func run(ctx context.Context) (err error) {
 	b := &bench{}
 	flag.StringVar(&b.base, "base", "", "another mvm to measure in turn with it")
 	flag.IntVar(&b.runs, "runs", 7, "how often each is measured")
-	flag.IntVar(&b.storm, "storm", min(50, 4*runtime.NumCPU()), "how many tenants start at once")
+	flag.IntVar(&b.storm, "storm", min(50, roomFor()), "how many tenants start at once")
 	flag.Parse()
 	list := strings.Split(*chosen, ",")
 	for _, name := range list {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -12,7 +14,22 @@ import (
 // crowd is many guests of one kind, and how long it took all of them at once.
 type crowd struct {
 	guests []guest
+	boots  int // of them at once; 0: each sees to that itself
 	took   results
+}
+
+// roomFor is how many guests the host's free memory suffices for: each takes its
+// own and as much again for the VMM's code and what it translates.
+func roomFor() int {
+	data, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 1
+	}
+	kib, err := fieldOf(string(data), "MemAvailable")
+	if err != nil {
+		return 1
+	}
+	return max(1, int(kib/1024)/(2*guestMiB))
 }
 
 // stormPart starts, stops and removes many guests at once: bare ones, then
@@ -23,7 +40,7 @@ func (b *bench) stormPart(ctx context.Context) (err error) {
 		return err
 	}
 	defer b.removeByHand(&err)
-	var bares, tenants crowd
+	bares, tenants := crowd{boots: runtime.NumCPU()}, crowd{} // as mvm's take turns
 	for i := range b.storm {
 		g, err := b.newBare(ctx)
 		if err != nil {
@@ -39,7 +56,7 @@ func (b *bench) stormPart(ctx context.Context) (err error) {
 	look := func(c *crowd, name string) error { return density.look(ctx, b, name, c.guests) }
 	for _, few := range []int{1, 10} {
 		c := crowd{guests: tenants.guests[:min(few, b.storm)]}
-		err := errors.Join(c.do(ctx, "start", guest.start), look(&c, fmt.Sprint(len(c.guests))), c.do(ctx, "kill", guest.kill))
+		err := errors.Join(c.start(ctx), look(&c, fmt.Sprint(len(c.guests))), c.do(ctx, "kill", guest.kill))
 		if err != nil {
 			return err
 		}
@@ -48,7 +65,7 @@ func (b *bench) stormPart(ctx context.Context) (err error) {
 		*crowd
 		name string
 	}{{&bares, fmt.Sprintf("%d bare", b.storm)}, {&tenants, fmt.Sprint(b.storm)}} {
-		if err := errors.Join(c.do(ctx, "start", guest.start), look(c.crowd, c.name)); err != nil {
+		if err := errors.Join(c.start(ctx), look(c.crowd, c.name)); err != nil {
 			return err
 		}
 		if err := errors.Join(c.do(ctx, "stop", guest.stop), c.do(ctx, "remove", guest.remove)); err != nil {
@@ -62,6 +79,19 @@ func (b *bench) stormPart(ctx context.Context) (err error) {
 	fmt.Printf("\nWhat each takes beside 1, 10 and all of them, while nothing happens (medians):\n\n")
 	density.print()
 	return nil
+}
+
+// start starts all of them.
+func (c *crowd) start(ctx context.Context) error {
+	if c.boots == 0 {
+		return c.do(ctx, "start", guest.start)
+	}
+	places := make(chan bool, c.boots)
+	return c.do(ctx, "start", func(g guest, ctx context.Context) error {
+		places <- true
+		defer func() { <-places }()
+		return g.start(ctx)
+	})
 }
 
 // do does the same with all of them side by side, and fails if one fails.
