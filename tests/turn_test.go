@@ -30,7 +30,8 @@ func TestTurn(t *testing.T) {
 	// Whoever waits is told so, in the order of arrival.
 	acme := k.runWaits(t, "acme", 0, "--no-wait")
 	beta := k.runWaits(t, "beta", 1, "--no-wait")
-	// A deadline for the guest's answer has not begun.
+	// So does whoever finds the tenant started; a deadline for the guest's answer has not begun.
+	acmeToo := k.background(t, "tenant", "run", "acme", "--no-wait")
 	again := k.background(t, "tenant", "run", "acme", "--timeout", "1ms")
 	gamma := k.runWaits(t, "gamma", 2, "--timeout", "1ms")
 
@@ -56,6 +57,7 @@ func TestTurn(t *testing.T) {
 	// The place is given on: to the first, and from there to the next.
 	beta = k.runWaits(t, "beta", 1, "--no-wait")
 	place.Close()
+	acmeToo.ends(t, 0, "runs already")
 	again.ends(t, 4, "did not answer on SSH within 1ms")
 	beta.ends(t, 0, "beta started")
 	k.wantPhase(t, "acme", "running", "")

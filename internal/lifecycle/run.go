@@ -43,7 +43,7 @@ func (h *Host) Run(ctx context.Context, id string, o RunOptions) (Ran, error) {
 // answered waits for the guest's answer to a start that began then, unless
 // nobody wants to.
 func (h *Host) answered(ctx context.Context, id string, o RunOptions, began time.Time, already bool) (Ran, error) {
-	if already && !o.NoWait {
+	if already {
 		if err := h.waitForTurn(ctx, id); err != nil {
 			return Ran{}, err
 		}

@@ -30,15 +30,20 @@ func (h *Host) turnNote(id string) string {
 	return fmt.Sprintf("%s, after %d others that wait", note, before)
 }
 
-// waitForTurn returns when a tenant that somebody else has started is no longer
-// about to boot: only then a deadline for its guest can begin.
+// waitForTurn returns when the VMM of a tenant that somebody else has started
+// runs: only then a deadline for its guest can begin.
 func (h *Host) waitForTurn(ctx context.Context, id string) error {
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
 	for {
 		s, err := h.Observe(id)
-		if err != nil || s.Phase != tenant.Starting {
+		switch {
+		case err != nil:
 			return err
+		case !live(s.Phase):
+			return &Error{Kind: ErrState, Msg: fmt.Sprintf("it is %s: %s", s.Phase, s.Reason), Hint: "mvm tenant run " + id}
+		case s.Phase != tenant.Starting:
+			return nil
 		}
 		select {
 		case <-look.C:

@@ -93,7 +93,7 @@ func Listens(ctx context.Context, t Target, patience time.Duration) bool {
 // Exec runs argv in the guest without the system's ssh client and returns the
 // first of what it wrote.
 func Exec(ctx context.Context, t Target, argv ...string) (string, error) {
-	c, err := dial(ctx, t, usual)
+	c, err := dial(ctx, t, within(ctx))
 	if err != nil {
 		return "", err
 	}
@@ -135,7 +135,7 @@ func (c *client) exec(line string) (string, error) {
 // reads its standard output. A command that fails is an *ExitError, with what
 // it wrote to standard error, whatever talk says.
 func Converse(ctx context.Context, t Target, argv []string, talk func(in io.Writer, out io.Reader) error) error {
-	c, err := dial(ctx, t, usual)
+	c, err := dial(ctx, t, within(ctx))
 	if err != nil {
 		return err
 	}
@@ -198,7 +198,16 @@ const handshakeTimeout = 10 * time.Second
 // guest to prove who it is and to let us in.
 type patience struct{ connect, shake time.Duration }
 
-var usual = patience{handshakeTimeout, handshakeTimeout}
+// within is the patience of a single attempt. Many guests that are asked at once
+// are slow to answer: who has the time waits for longer, but leaves some for
+// another way.
+func within(ctx context.Context) patience {
+	p := patience{handshakeTimeout, handshakeTimeout}
+	if end, ok := ctx.Deadline(); ok {
+		p.shake = max(p.shake, time.Until(end)/2)
+	}
+	return p
+}
 
 func dial(ctx context.Context, t Target, p patience) (*client, error) {
 	signer, err := readKey(filepath.Join(t.Dir, ClientKey))

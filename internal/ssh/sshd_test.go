@@ -192,6 +192,19 @@ func TestNothingListens(t *testing.T) {
 	}
 }
 
+func TestPatienceOfOneAttempt(t *testing.T) {
+	if got := within(t.Context()); got.shake != handshakeTimeout {
+		t.Errorf("without a deadline: %s", got.shake)
+	}
+	for end, want := range map[time.Duration]time.Duration{time.Second: handshakeTimeout, time.Hour: time.Hour / 2} {
+		ctx, cancel := context.WithTimeout(t.Context(), end)
+		defer cancel()
+		if got := within(ctx).shake; got > want || got < want-time.Minute {
+			t.Errorf("with a deadline in %s: %s, want %s", end, got, want)
+		}
+	}
+}
+
 func TestListens(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
