@@ -60,6 +60,9 @@ func (b *bench) stormPart(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
+		if few == 1 {
+			b.estimate(c.took.of("start").median())
+		}
 	}
 	for _, c := range []struct {
 		*crowd
@@ -79,6 +82,15 @@ func (b *bench) stormPart(ctx context.Context) (err error) {
 	fmt.Printf("\nWhat each takes beside 1, 10 and all of them, while nothing happens (medians):\n\n")
 	density.print()
 	return nil
+}
+
+// estimate tells how long the rest may take where one start takes ms: guests of
+// both kinds boot, as many at once as there are CPUs, and take about half as
+// long to stop.
+func (b *bench) estimate(ms float64) {
+	boot := time.Duration(ms) * time.Millisecond
+	rest := boot*time.Duration(3*b.storm)/time.Duration(runtime.NumCPU()) + 4*window
+	fmt.Fprintf(os.Stderr, "storm: %d guests of each kind may take %s\n", b.storm, rest.Round(10*time.Second))
 }
 
 // start starts all of them.
@@ -103,7 +115,9 @@ func (c *crowd) do(ctx context.Context, name string, act func(guest, context.Con
 		all.Go(func() { errs[i] = act(g, ctx) })
 	}
 	all.Wait()
-	c.took.add(name, time.Since(began))
+	took := time.Since(began)
+	fmt.Fprintf(os.Stderr, "storm: %s of %d took %s\n", name, len(c.guests), took.Round(100*time.Millisecond))
+	c.took.add(name, took)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
