@@ -56,6 +56,7 @@ func TestRestart(t *testing.T) {
 		})
 	}
 	t.Run("alone", k.standsAlone)
+	t.Run("turns", k.takesTurns)
 }
 
 // standsAlone: what runs is neither its caller's nor its caller's session's. It

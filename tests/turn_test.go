@@ -12,13 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestTurn has one place for guests that boot, and takes it itself: what is
+// takesTurns has one place for guests that boot, and takes it itself: what is
 // started meanwhile waits, and can be stopped, killed and left alone like
 // everything else. Then the place is free, and one boots after the other.
-func TestTurn(t *testing.T) {
-	k := newStandinEnv(t, "reboot", "10.54.0.1/24")
+func (k *killEnv) takesTurns(t *testing.T) {
 	k.limit(t, "boots_at_once = 1")
-	k.buildTemplate(t)
 	ids := []string{"acme", "beta", "gamma"}
 	for _, id := range ids {
 		k.mvm(t, create(id)...)
