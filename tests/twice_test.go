@@ -105,6 +105,7 @@ func (k *killEnv) life(t *testing.T, flake *toy) []given {
 		{args: []string{"tenant", "resume", "acme"}, did: `^tenant acme runs$`, already: `^tenant acme runs already$`, once: true},
 		{before: k.breakAll, args: []string{"reconcile"}, did: `^acme: (sweep after its run|start it)|^beta: remove what a create or destroy left behind$|^(set|add|remove) (tap|rules of|neighbour|route|routing guard|bridge) `, already: `^everything is as it should be$`},
 		{args: []string{"tenant", "stop", "acme", "--timeout", "0"}, did: `^tenant acme stopped$`, already: `^tenant acme does not run$`, once: true},
+		{args: []string{"net", "remove"}, did: `^remove (bridge|routing guard|firewall rules) ?`, already: `^there is none$`, once: true},
 		{args: []string{"apply", "--file", fleet}, did: `^~ acme: change$|^ +vcpus 2 → 3$|^tenant acme: done$`, already: `^everything is as declared$`},
 		{before: leaveSnapshot, args: []string{"gc"}, did: `^removed `, already: `^$`},
 		{args: []string{"tenant", "destroy", "acme", "--yes"}, did: `^tenant acme destroyed; its data volume is kept as`, already: `^tenant acme was destroyed already$`, once: true},

@@ -19,7 +19,7 @@ func (a *app) netCommand() *cobra.Command {
 		Example: `  mvm net show
   mvm net check`,
 	})
-	cmd.AddCommand(a.netShow(), a.netCheck(), a.netVerify())
+	cmd.AddCommand(a.netShow(), a.netCheck(), a.netVerify(), a.netRemove())
 	return cmd
 }
 

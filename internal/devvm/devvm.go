@@ -295,7 +295,8 @@ func (v *VM) Stop(ctx context.Context) (already bool, err error) {
 	return v.host.Stop(ctx, ID, lifecycle.StopOptions{})
 }
 
-// Destroy removes it with its data. One that is not there is fine.
+// Destroy removes it with its data and its network. One that is not there is
+// fine.
 func (v *VM) Destroy(ctx context.Context) (already bool, err error) {
 	if v.host == nil {
 		return true, nil
@@ -303,6 +304,9 @@ func (v *VM) Destroy(ctx context.Context) (already bool, err error) {
 	done, err := v.host.Destroy(ctx, ID, lifecycle.DestroyOptions{WipeVolumes: true})
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
+	}
+	if err == nil {
+		_, err = v.host.RemoveNetwork(ctx)
 	}
 	return done.Already, err
 }

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -68,4 +69,31 @@ func (h *Host) CheckNetwork(ctx context.Context) ([]Act, error) {
 	r := &reconciler{Host: h, dryRun: true}
 	err := r.network(ctx)
 	return r.acts, err
+}
+
+// RemoveNetwork takes the tenants' network off this host: bridges, rules, and
+// what was changed in the host's other firewalls. The next tenant that runs
+// makes it anew. It is refused while one does, and returns what it removed.
+func (h *Host) RemoveNetwork(ctx context.Context) ([]Act, error) {
+	lock, err := h.Store.LockNetwork(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
+	running, err := (&reconciler{Host: h}).endpoints()
+	if err != nil {
+		return nil, err
+	}
+	if len(running) > 0 {
+		return nil, &Error{Kind: ErrState, Msg: fmt.Sprintf("cannot remove the tenants' network: %d of them run", len(running)), Hint: "mvm tenant stop; mvm tenant list shows which run"}
+	}
+	changes, err := network.CleanUp(ctx, supervisor.NetworkConfig(h.Store, h.Config))
+	acts := make([]Act, len(changes))
+	for i, c := range changes {
+		acts[i] = Act{What: c.String()}
+	}
+	if len(acts) == 0 {
+		return nil, err
+	}
+	return acts, h.record("", "net remove", map[string]any{"acts": acts}, err)
 }

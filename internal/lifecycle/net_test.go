@@ -1,0 +1,69 @@
+package lifecycle
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/auser/mvm/internal/network"
+	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// TestRemoveNetwork runs in a network namespace of its own: the network goes
+// whole, once, and not while a tenant runs in it.
+func TestRemoveNetwork(t *testing.T) {
+	if os.Getenv("MVM_TEST_NETNS") == "" {
+		cmd := exec.Command("unshare", "--net", os.Args[0], "-test.run=^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), "MVM_TEST_NETNS=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	h := newHost(t)
+	spec := tenant.Spec{TenantID: "beta"}
+	spec.Defaults()
+	addTenant(t, h, "beta")
+	state, err := h.lease(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ep, err := supervisor.Endpoint(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := network.Attach(t.Context(), supervisor.NetworkConfig(h.Store, h.Config), ep); err != nil {
+		t.Fatal(err)
+	}
+	running, err := h.Store.LockSupervisor(t.Context(), "beta", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.RemoveNetwork(t.Context()); !errors.Is(err, ErrState) {
+		t.Errorf("while beta runs: %v", err)
+	}
+	if s, err := h.Network(t.Context()); err != nil || len(s.TAPs) != 1 {
+		t.Errorf("what was refused was done: %+v, %v", s, err)
+	}
+	running.Unlock()
+	acts, err := h.RemoveNetwork(t.Context())
+	if err != nil || len(acts) < 3 {
+		t.Errorf("removed %v, %v", acts, err)
+	}
+	if again, err := h.RemoveNetwork(t.Context()); err != nil || len(again) > 0 {
+		t.Errorf("removed again %v, %v", again, err)
+	}
+	for _, list := range [][]string{{"ip", "-o", "link"}, {"nft", "list", "ruleset"}, {"ip", "rule"}} {
+		out, err := exec.Command(list[0], list[1:]...).CombinedOutput()
+		if err != nil || strings.Contains(string(out), h.Store.Scope) || strings.Contains(string(out), state.Net.TAP) {
+			t.Errorf("%v: %v, left:\n%s", list, err, out)
+		}
+	}
+	record, err := h.Audit("")
+	if err != nil || len(record) != 1 || record[0].Act != "net remove" {
+		t.Errorf("on record: %+v, %v", record, err)
+	}
+}
