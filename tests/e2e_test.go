@@ -93,6 +93,7 @@ func TestScripts(t *testing.T) {
 				Files:               []string{script},
 				Setup:               env.setup,
 				Cmds:                commands,
+				Condition:           env.condition,
 				RequireExplicitExec: false,
 				RequireUniqueNames:  true,
 			})
@@ -103,6 +104,7 @@ func TestScripts(t *testing.T) {
 // env is what all scripts share.
 type env struct {
 	repo, cache, root, bin string
+	firecracker            string // what guests run on; "" emulates them
 }
 
 func newEnv(t *testing.T) *env {
@@ -115,7 +117,7 @@ func newEnv(t *testing.T) *env {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &env{repo: repo, cache: cache, root: filepath.Join(cache, "test", "root"), bin: t.TempDir()}
+	e := &env{repo: repo, cache: cache, root: filepath.Join(cache, "test", "root"), bin: t.TempDir(), firecracker: os.Getenv(firecrackerEnv)}
 	e.goBuild(t, "mvm", "./cmd/mvm")
 	e.prepareRoot(t, "10.50.0.1/24", "")
 	return e
@@ -131,8 +133,36 @@ func (e *env) goBuild(t *testing.T, name, pkg string, flags ...string) {
 	}
 }
 
+// firecrackerEnv names a Firecracker, with its jailer beside it, to run guests
+// with on a host that has KVM. Without it they are emulated.
+const firecrackerEnv = "MVM_TEST_FIRECRACKER"
+
+// setUp is how mvm is told what this state directory's guests run on.
+func (e *env) setUp() []string {
+	if e.firecracker == "" {
+		return []string{"setup", "--tier", e.tier()}
+	}
+	return []string{"setup", "--tier", e.tier(), "--firecracker", filepath.Dir(e.firecracker), "--firecracker-unverified"}
+}
+
+func (e *env) tier() string {
+	if e.firecracker == "" {
+		return "software"
+	}
+	return "kvm"
+}
+
+// condition makes a line of a script that begins with [software] or [kvm] one
+// of that tier's.
+func (e *env) condition(word string) (bool, error) {
+	if word != "software" && word != "kvm" {
+		return false, fmt.Errorf("there is no tier %s", word)
+	}
+	return word == e.tier(), nil
+}
+
 // prepareRoot makes a state directory that builds offline, from what was
-// fetched, and runs guests by emulation.
+// fetched.
 func (e *env) prepareRoot(t *testing.T, subnet, moreSettings string) {
 	t.Helper()
 	if err := os.MkdirAll(e.root, 0o700); err != nil {
@@ -143,7 +173,7 @@ func (e *env) prepareRoot(t *testing.T, subnet, moreSettings string) {
 	if err := os.WriteFile(filepath.Join(e.root, "config.toml"), []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	e.mvm(t, "setup", "--tier", "software")
+	e.mvm(t, e.setUp()...)
 	e.mvm(t, "builder", "build-local", "--from", filepath.Join(e.cache, "builder"))
 	e.mvm(t, "gc") // the Nix stores of a run that was killed
 	t.Cleanup(func() { e.removeTenants(t) })
@@ -207,6 +237,7 @@ func (e *env) setup(s *testscript.Env) error {
 	s.Setenv("PATH", e.bin+":"+os.Getenv("PATH"))
 	s.Setenv("MVM_ROOT", e.root)
 	s.Setenv("REPO", e.repo)
+	s.Setenv("TIER", e.tier())
 	s.Setenv("DOCKER_HOST", os.Getenv("DOCKER_HOST"))
 	s.Setenv(inNetns, "1")
 	s.Setenv("SECRET", "secret-"+rand.Text())
@@ -307,7 +338,7 @@ func cmdHidden(ts *testscript.TestScript, neg bool, args []string) {
 	looked := 0
 	for _, cmdline := range files {
 		argv, err := os.ReadFile(cmdline)
-		if err != nil || !bytes.Contains(argv, []byte("qemu-system")) && !bytes.Contains(argv, []byte("supervise")) {
+		if err != nil || !bytes.Contains(argv, []byte("qemu-system")) && !bytes.Contains(argv, []byte("firecracker")) && !bytes.Contains(argv, []byte("supervise")) {
 			continue // gone, or not mvm's
 		}
 		environ, err := os.ReadFile(filepath.Join(filepath.Dir(cmdline), "environ"))
