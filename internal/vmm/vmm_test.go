@@ -94,6 +94,12 @@ func TestLastWords(t *testing.T) {
 	if got := w.String(); !strings.HasSuffix(got, "the end") || len(got) > maxWords {
 		t.Errorf("%q", got)
 	}
+	for n := range 100 { // what is kept begins with a line, wherever the cut falls
+		w.Write([]byte("<" + strings.Repeat("b", n) + ">\n"))
+		if got := w.String(); n > 40 && got[0] != '<' || !strings.HasSuffix(got, "b>") && n > 0 {
+			t.Fatalf("after %d lines: %q", n+1, got)
+		}
+	}
 }
 
 // launch starts a shell as a VMM is started, without a root of its own.

@@ -1,6 +1,7 @@
 package vmm
 
 import (
+	"bytes"
 	"io"
 	"strings"
 	"sync"
@@ -26,7 +27,11 @@ func (w *LastWords) Write(p []byte) (int, error) {
 	defer w.mu.Unlock() // a VMM may have two pipes, To is written to by one at a time
 	w.tail = append(w.tail, p...)
 	if extra := len(w.tail) - maxWords; extra > 0 {
-		w.tail = append([]byte(nil), w.tail[extra:]...)
+		kept := w.tail[extra:]
+		if _, whole, cut := bytes.Cut(w.tail[extra-1:], []byte("\n")); cut && len(whole) > 0 {
+			kept = whole // the rest of a line means little
+		}
+		w.tail = append([]byte(nil), kept...)
 	}
 	if w.To == nil {
 		return len(p), nil
