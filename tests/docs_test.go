@@ -16,7 +16,7 @@ import (
 // followed are the pages whose blocks of shell are all run, and notRun the
 // first lines of those blocks that cannot be: each is so marked in the text.
 var (
-	followed = []string{"README.md", "docs/tutorial.md", "docs/howto/own-flake.md", "docs/howto/air-gapped.md", "docs/howto/ci.md"}
+	followed = []string{"README.md", "docs/tutorial.md", "docs/howto/own-flake.md", "docs/howto/air-gapped.md", "docs/howto/ci.md", "docs/howto/audit.md"}
 	notRun   = []string{
 		"make demo    # the whole life of one tenant, with real parts",
 		"mvm bootstrap                # installs what is missing, decides the tier",

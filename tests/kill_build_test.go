@@ -3,6 +3,7 @@ package tests
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -47,11 +48,13 @@ func TestKillBuild(t *testing.T) {
 			if got := k.initrd(t); got != before && got != want {
 				t.Errorf("after the kill the tenant has %q, want %q or %q", got, before, want)
 			}
+			k.isOnRecord(t)
 			k.mvm(t, rebuild[:3]...)
 			k.mvm(t, "tenant", "verify", "acme")
 			if got := k.initrd(t); got != want {
 				t.Errorf("the same build made %q, want %q", got, want)
 			}
+			k.isOnRecord(t)
 			if left := k.inEngine(t, "ps", "--all", "acme"); left != "" {
 				t.Errorf("containers are left: %s", left)
 			}
@@ -137,6 +140,15 @@ func (k *killEnv) buildPoints(t *testing.T, act []string) []string {
 		}
 	}
 	return points
+}
+
+// isOnRecord holds what acme boots to be on record as a build.
+func (k *killEnv) isOnRecord(t *testing.T) {
+	t.Helper()
+	sum := fmt.Sprintf("%x", sha256.Sum256(read(t, filepath.Join(k.root, "tenants", "acme", "artifacts", "manifest.json"))))
+	if !strings.Contains(string(read(t, filepath.Join(k.root, "audit", "tenant-acme.jsonl"))), `"manifest_sha256":"`+sum+`"`) {
+		t.Error("no record has the manifest that the tenant has")
+	}
 }
 
 // killBuild does the act, which must be killed at the point.

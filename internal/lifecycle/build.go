@@ -184,8 +184,8 @@ func (h *Host) link(ctx context.Context, id string, m build.Manifest) error {
 		{"announce", func(context.Context) error { return h.announce(id, paths.ManifestSHA256) }},
 		{"artifacts", func(context.Context) error { return h.linkArtifacts(t, m, &paths) }},
 		{"lock", func(context.Context) error { return atomicfile.Write(t.LockFile(), m.Source.LockFile(), 0o600) }},
-		{"manifest", func(context.Context) error { return atomicfile.Write(t.Manifest(), data, 0o600) }},
 		{"record", func(context.Context) error { return h.recordBuild(id, paths.ManifestSHA256, m) }},
+		{"manifest", func(context.Context) error { return atomicfile.Write(t.Manifest(), data, 0o600) }},
 		{"state", func(context.Context) error {
 			return h.Store.UpdateState(id, func(s *tenant.State) error {
 				s.Artifacts, s.FlakeLockHash, s.NixStorePaths, s.BuiltAt = paths, m.Source.LockHash, m.StorePaths(), m.EndedAt
@@ -236,15 +236,16 @@ func (h *Host) linkArtifacts(t store.Tenant, m build.Manifest, paths *tenant.Art
 	return nil
 }
 
-// recordBuild records what becomes the tenant's, unless it is already: what is
-// up to date is linked all the same.
+// recordBuild records what becomes the tenant's, before anything can start from
+// it, unless it is the tenant's already: what is up to date is linked all the
+// same.
 func (h *Host) recordBuild(id, manifestSHA256 string, m build.Manifest) error {
 	state, err := h.Store.LoadState(id)
 	if err != nil || state.Artifacts.ManifestSHA256 == manifestSHA256 {
 		return err
 	}
 	return h.record(id, "build", map[string]any{
-		"flake_ref": m.Source.Ref, "profile": m.Profile, "image": m.Image, "source": m.Source,
+		"flake_ref": m.Source.Ref, "profile": m.Profile, "image": m.Image, "manifest_sha256": manifestSHA256, "source": m.Source,
 		"outputs": m.Outputs, "artifacts": m.Artifacts, "builder": m.Builder,
 	}, nil)
 }

@@ -10,7 +10,48 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/store"
 )
+
+// TestEveryManifestIsOnRecord links manifests of one image: each is on record
+// before it can be booted, once, also one that only has another source.
+func TestEveryManifestIsOnRecord(t *testing.T) {
+	h := newHost(t)
+	addTenant(t, h, "acme")
+	m := build.Manifest{Version: build.ManifestVersion, Tenant: "acme", Image: strings.Repeat("0123", 16), Source: build.Source{NARHash: "sha256-one", Lock: []byte("{}")}}
+	other := m
+	other.Source.NARHash = "sha256-two"
+	// Twice the same is one build; going back to the first is another act.
+	for i, c := range []struct {
+		link    build.Manifest
+		records int
+	}{{m, 1}, {m, 1}, {other, 2}, {other, 2}, {m, 3}} {
+		if err := h.link(t.Context(), "acme", c.link); err != nil {
+			t.Fatal(err)
+		}
+		entries, err := h.Audit("acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, err := h.Store.LoadState("acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(h.Store.Tenant("acme").Manifest())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) != c.records {
+			t.Fatalf("link %d: %d records, want %d", i, len(entries), c.records)
+		}
+		last := entries[len(entries)-1]
+		source, _ := last.Detail["source"].(map[string]any)
+		sha := store.SHA256(data)
+		if last.Act != "build" || source["nar_hash"] != c.link.Source.NARHash || last.Detail["manifest_sha256"] != sha || state.Artifacts.ManifestSHA256 != sha {
+			t.Errorf("link %d is on record as %+v, the manifest is %s", i, last, sha)
+		}
+	}
+}
 
 // TestHundredTenantsWithOneImage makes one image a hundred tenants': beside it
 // they take links and records.
