@@ -124,23 +124,6 @@ func (h *Host) retain(id string) (string, error) {
 	return dir, atomicfile.SyncDir(h.Store.RetainedDir())
 }
 
-// release gives the address back.
-func (h *Host) release(ctx context.Context, id string) error {
-	lock, err := h.Store.LockHost(ctx)
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
-	leases, err := h.leases()
-	if err != nil {
-		return err
-	}
-	if !leases.Release(id) {
-		return nil
-	}
-	return h.saveLeases(leases)
-}
-
 // hasLeftovers says whether anything on disk still bears the tenant's name.
 func (h *Host) hasLeftovers(id string) (bool, error) {
 	t := h.Store.Tenant(id)
