@@ -15,15 +15,10 @@ import (
 )
 
 // A Check looks at one thing.
-type Check interface {
-	Name() string
-	Run(ctx context.Context) Finding
-}
-
-// A Fixer is a check that can mend what it found, safely.
-type Fixer interface {
-	Check
-	Fix(ctx context.Context) error
+type Check struct {
+	Name string
+	Run  func(ctx context.Context) Finding
+	Fix  func(ctx context.Context) error // mends what was found, safely; nil where nothing does
 }
 
 // Level is how a finding is to be taken.
@@ -91,13 +86,12 @@ func look(ctx context.Context, c Check, fix bool) Result {
 		defer cancel()
 		return c.Run(ctx)
 	}
-	r := Result{Check: c.Name(), Finding: run()}
-	fixer, can := c.(Fixer)
-	r.Fixable = can && (r.Level == Warning || r.Level == Failure)
+	r := Result{Check: c.Name, Finding: run()}
+	r.Fixable = c.Fix != nil && (r.Level == Warning || r.Level == Failure)
 	if !r.Fixable || !fix {
 		return r
 	}
-	if err := fixer.Fix(ctx); err != nil { // takes its time: it may be a guest that ends
+	if err := c.Fix(ctx); err != nil { // takes its time: it may be a guest that ends
 		r.Error = err.Error()
 		return r
 	}
@@ -117,23 +111,6 @@ func Worst(results []Result) Level {
 	}
 	return worst
 }
-
-// check is a Check made of a function.
-type check struct {
-	name string
-	run  func(context.Context) Finding
-}
-
-func (c check) Name() string                    { return c.name }
-func (c check) Run(ctx context.Context) Finding { return c.run(ctx) }
-
-// fixable is a check with a remedy.
-type fixable struct {
-	check
-	fix func(context.Context) error
-}
-
-func (f fixable) Fix(ctx context.Context) error { return f.fix(ctx) }
 
 // Checks are all there are for the host h.
 func Checks(h *lifecycle.Host) []Check {

@@ -112,7 +112,7 @@ func TestSystemChecks(t *testing.T) {
 		{"forwarding", files{}, Failure, "cannot tell"},
 	} {
 		s := tree(t, c.files)
-		at := slices.IndexFunc(s.checks(), func(k Check) bool { return k.Name() == c.check })
+		at := slices.IndexFunc(s.checks(), func(k Check) bool { return k.Name == c.check })
 		if at < 0 {
 			t.Fatalf("there is no check %q", c.check)
 		}
@@ -241,7 +241,7 @@ func TestVerity(t *testing.T) {
 // TestCounterIsArmsAlone: elsewhere there is no such question.
 func TestCounterIsArmsAlone(t *testing.T) {
 	for arch, want := range map[string]bool{"arm64": true, "amd64": false} {
-		has := slices.ContainsFunc(system{"/", arch}.checks(), func(c Check) bool { return c.Name() == "guests' counter" })
+		has := slices.ContainsFunc(system{"/", arch}.checks(), func(c Check) bool { return c.Name == "guests' counter" })
 		if has != want {
 			t.Errorf("%s: %v", arch, has)
 		}
@@ -298,7 +298,7 @@ func stateOf(t *testing.T, settings string) *lifecycle.Host {
 func named(t *testing.T, h *lifecycle.Host, name string, fix bool) Result {
 	t.Helper()
 	for _, c := range Checks(h) {
-		if c.Name() == name {
+		if c.Name == name {
 			return Run(t.Context(), []Check{c}, fix)[0]
 		}
 	}
@@ -386,7 +386,7 @@ func TestFix(t *testing.T) {
 	bad := tree(t, map[string]string{"sys/kernel/mm/ksm/run": "1"})
 	var ksm Check
 	for _, c := range bad.checks() {
-		if c.Name() == "same-page merging" {
+		if c.Name == "same-page merging" {
 			ksm = c
 		}
 	}
@@ -396,9 +396,9 @@ func TestFix(t *testing.T) {
 	if r := Run(t.Context(), []Check{ksm}, true)[0]; r.Level != OK || !r.Fixed {
 		t.Errorf("with --fix: %+v", r)
 	}
-	broken := fixable{
-		check{"broken", func(context.Context) Finding { return failure("mend it", "broken") }},
-		func(context.Context) error { return errors.New("no tools") },
+	broken := Check{
+		Name: "broken", Run: func(context.Context) Finding { return failure("mend it", "broken") },
+		Fix: func(context.Context) error { return errors.New("no tools") },
 	}
 	r := Run(t.Context(), []Check{broken}, true)
 	if r[0].Fixed || r[0].Error != "no tools" || Worst(r) != Failure {

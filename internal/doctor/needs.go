@@ -35,34 +35,34 @@ type host struct{ *lifecycle.Host }
 func needs(h *lifecycle.Host) []Check {
 	d := host{h}
 	return []Check{
-		check{"user", func(context.Context) Finding { return userFinding(os.Geteuid()) }},
-		fixable{check{"state directory", d.stateDir}, d.closeStateDir},
-		check{"folders above it", d.above},
-		check{"user ids", d.userIDs},
-		check{"disk space", d.disk},
-		check{"file system", d.fileSystem},
-		check{"fs-verity", d.verity},
-		check{"KVM", func(context.Context) Finding {
+		{Name: "user", Run: func(context.Context) Finding { return userFinding(os.Geteuid()) }},
+		{Name: "state directory", Run: d.stateDir, Fix: d.closeStateDir},
+		{Name: "folders above it", Run: d.above},
+		{Name: "user ids", Run: d.userIDs},
+		{Name: "disk space", Run: d.disk},
+		{Name: "file system", Run: d.fileSystem},
+		{Name: "fs-verity", Run: d.verity},
+		{Name: "KVM", Run: func(context.Context) Finding {
 			usable, why := vmm.ProbeKVM()
 			return kvmFinding(usable, why, h.Config.Tier)
 		}},
-		check{"tier", d.tier},
-		check{"VMM", d.vmm},
-		check{"VMM files", d.vmmFiles},
-		check{"huge page pool", d.hugePagePool},
-		check{"programs", d.programs},
-		check{"TAP devices", d.tun},
-		check{"firewall", d.firewall},
-		check{"cgroups", func(context.Context) Finding {
+		{Name: "tier", Run: d.tier},
+		{Name: "VMM", Run: d.vmm},
+		{Name: "VMM files", Run: d.vmmFiles},
+		{Name: "huge page pool", Run: d.hugePagePool},
+		{Name: "programs", Run: d.programs},
+		{Name: "TAP devices", Run: d.tun},
+		{Name: "firewall", Run: d.firewall},
+		{Name: "cgroups", Run: func(context.Context) Finding {
 			groups, err := cgroup.Detect()
 			if err != nil {
 				return cgroupFinding("", err)
 			}
 			return cgroupFinding(groups.Mode(), nil)
 		}},
-		check{"container engine", d.engine},
-		check{"builder image", d.builderImage},
-		fixable{check{"leftovers", d.leftovers}, func(ctx context.Context) error {
+		{Name: "container engine", Run: d.engine},
+		{Name: "builder image", Run: d.builderImage},
+		{Name: "leftovers", Run: d.leftovers, Fix: func(ctx context.Context) error {
 			_, err := devvm.Reconcile(ctx, h, false)
 			return err
 		}},

@@ -23,31 +23,30 @@ type system struct {
 }
 
 func (s system) checks() []Check {
-	ksm := check{"same-page merging", s.ksm}
 	list := []Check{
-		check{"other firewalls", s.otherFirewalls},
-		check{"forwarding", s.forwarding},
-		check{"kernel", s.kernel},
-		check{"hyper-threading", s.smt},
-		fixable{ksm, func(context.Context) error {
+		{Name: "other firewalls", Run: s.otherFirewalls},
+		{Name: "forwarding", Run: s.forwarding},
+		{Name: "kernel", Run: s.kernel},
+		{Name: "hyper-threading", Run: s.smt},
+		{Name: "same-page merging", Run: s.ksm, Fix: func(context.Context) error {
 			return os.WriteFile(s.path("/sys/kernel/mm/ksm/run"), []byte("0"), 0)
 		}},
-		check{"swap", s.swap},
-		check{"CPU vulnerabilities", s.vulnerabilities},
-		check{"kernel messages", s.console},
-		check{"huge page mitigation", s.hugePages},
-		check{"cgroup moves", s.favorDynMods},
-		check{"guests' timers", s.timers},
-		check{"microcode", s.microcode},
-		check{"memory errors", s.memoryErrors},
-		check{"clock", func(context.Context) Finding {
+		{Name: "swap", Run: s.swap},
+		{Name: "CPU vulnerabilities", Run: s.vulnerabilities},
+		{Name: "kernel messages", Run: s.console},
+		{Name: "huge page mitigation", Run: s.hugePages},
+		{Name: "cgroup moves", Run: s.favorDynMods},
+		{Name: "guests' timers", Run: s.timers},
+		{Name: "microcode", Run: s.microcode},
+		{Name: "memory errors", Run: s.memoryErrors},
+		{Name: "clock", Run: func(context.Context) Finding {
 			var t unix.Timex
 			state, err := unix.Adjtimex(&t)
 			return clockFinding(state, t.Status, err)
 		}},
 	}
 	if s.arch == "arm64" {
-		list = append(list, check{"guests' counter", s.counter})
+		list = append(list, Check{Name: "guests' counter", Run: s.counter})
 	}
 	return list
 }
