@@ -83,6 +83,17 @@ build() {
     [ -s /tmp/lines ] || { say fail outputs; return 1; }
     drvs=$(cut -d' ' -f1 /tmp/lines)
     paths=$(cut -d' ' -f2 /tmp/lines)
+    while read -r drv path name; do
+        case "
+$(store --query --outputs "$drv")
+" in *"
+$path
+"*) ;; *)
+            say "fail output $name: it is no output of the derivation that it names"
+            return 1
+            ;;
+        esac
+    done </tmp/lines
 
     say phase build
     store --realise --add-root /nix/var/mvm/result $drvs >/dev/null

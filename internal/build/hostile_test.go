@@ -83,6 +83,29 @@ func TestNoSandbox(t *testing.T) {
 	}
 }
 
+// TestForgedDerivation has a flake name as its derivation what would be options
+// of Nix's, to switch its sandbox off, and as its output another's.
+func TestForgedDerivation(t *testing.T) {
+	engine := enginetest.Docker(t)
+	for name, forged := range map[string]string{
+		"options": `{ drvPath = "${d.drvPath} ${d.outPath} kernel\n--option ${d.outPath} kernel\nsandbox ${d.outPath} kernel\nfalse"; inherit (d) outPath; }`,
+		"output":  `{ inherit (d) drvPath; outPath = "${builtins.path { path = "${self}/kernel"; name = "another"; }}"; }`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			flake := strings.Replace(probing(probeScript), `tenant-kernel-minimal = copy "kernel";`,
+				`tenant-kernel-minimal = let d = copy "kernel"; in { type = "derivation"; } // `+forged+`;`, 1)
+			req := newRequest(t, engine, writeGuest(t, flake))
+			m, _, err := build.Build(t.Context(), req, nil)
+			if err == nil {
+				t.Errorf("it was built: %+v\n%s", m.Outputs, readFile(t, filepath.Join(req.ImagesDir, m.Image, build.Initrd)))
+			}
+			if !errors.Is(err, build.ErrInput) {
+				t.Errorf("err = %s", explain(err))
+			}
+		})
+	}
+}
+
 // TestTampering lets a tenant's build change every store path that it can
 // reach, including those that another tenant builds, too.
 func TestTampering(t *testing.T) {

@@ -11,7 +11,10 @@ let
   usable = builtins.filter (s: ps ? ${attr s "rootfs"}) suffixes;
   found = usable != [ ];
   suffix = if found then builtins.head usable else "";
-  isDrv = v: builtins.isAttrs v && (v.type or null) == "derivation";
+  # What a flake calls a derivation need not be one. The script puts its paths
+  # into command lines, where another string could be an option of Nix's.
+  storePath = ending: s: builtins.match "${builtins.storeDir}/[0-9a-z]{32}-[0-9A-Za-z+._?=-]+${ending}" s != null;
+  isDrv = v: builtins.isAttrs v && (v.type or null) == "derivation" && storePath "[.]drv" v.drvPath && storePath "" v.outPath;
   describe = v:
     if isDrv v then { type = "derivation"; drv = v.drvPath; out = v.outPath; }
     else { type = if builtins.isAttrs v then "set" else builtins.typeOf v; };
