@@ -170,12 +170,7 @@ func TestBesideDocker(t *testing.T) {
 		d.run(t, "start", id)
 		check("docker restarted")
 		d.run(t, "rm", "-f", id)
-		if _, err := CleanUp(t.Context(), cfg); err != nil {
-			t.Fatal(err)
-		}
-		if out := strings.ToLower(command(t, "iptables-save")); strings.Contains(out, "mvm") {
-			t.Errorf("left behind: %s", out)
-		}
+		goesWhole(t, cfg, "iptables-save")
 	})
 }
 
@@ -211,12 +206,7 @@ func TestBesideUfw(t *testing.T) {
 			command(t, "ufw", "route", "deny", "to", allowedAddr)
 			denied(t, cfg, g)
 		}
-		if _, err := CleanUp(t.Context(), cfg); err != nil {
-			t.Fatal(err)
-		}
-		if out := strings.ToLower(command(t, "iptables-save")); strings.Contains(out, "mvm") {
-			t.Errorf("left behind: %s", out)
-		}
+		goesWhole(t, cfg, "iptables-save")
 	})
 }
 
@@ -295,10 +285,5 @@ table inet filter {
 	}
 	check("reloaded")
 	denied(t, cfg, g)
-	if _, err := CleanUp(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
-	if out := command(t, "nft", "list", "ruleset"); strings.Contains(out, "mvm") {
-		t.Errorf("left behind: %s", out)
-	}
+	goesWhole(t, cfg, "nft", "list", "ruleset")
 }
