@@ -286,7 +286,7 @@ func TestDarwinHoldsNoLinux(t *testing.T) {
 			t.Fatal(err)
 		}
 		for dep := range strings.Lines(string(out)) {
-			for _, bad := range []string{"netlink", "nftables", "knftables", "cgroups", "mvm/internal/network", "mvm/internal/lifecycle", "mvm/internal/supervisor", "mvm/internal/vmm", "mvm/internal/volume", "mvm/internal/build", "mvm/internal/store"} {
+			for _, bad := range []string{"netlink", "nftables", "knftables", "cgroups", "mvm/internal/network", "mvm/internal/lifecycle", "mvm/internal/supervisor", "mvm/internal/vmm", "mvm/internal/volume", "mvm/internal/build\n", "mvm/internal/store"} {
 				if strings.Contains(dep, bad) {
 					t.Errorf("%s: it links %s", arch, strings.TrimSpace(dep))
 				}
