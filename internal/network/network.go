@@ -184,7 +184,7 @@ func (c Config) bridges() []string {
 // number of its routing table. It is how mvm recognises what is its own.
 func (c Config) group() uint32 {
 	sum := sha256.Sum256([]byte("mvm/link-group\x00" + c.Table))
-	return 0x6d000000 | binary.BigEndian.Uint32(sum[:])>>8
+	return firewall.Groups | binary.BigEndian.Uint32(sum[:])>>8
 }
 
 // gatewayMAC is pinned: left alone, a bridge takes the lowest MAC among its

@@ -310,6 +310,21 @@ func TestTwoScopes(t *testing.T) {
 		watcher := watch(t, a.Name(), b.Name())
 		s := scene(t, cfg.Bridge, cfg.gatewayMAC(), a, b, watcher)
 		attackAll(t, "across scopes", s, a, watcher)
+		// Also where a policy allows the other's subnet, whichever came last, and
+		// on hosts that let marks decide which way is back, as wg-quick does.
+		write(t, "/proc/sys/net/ipv4/conf/all/src_valid_mark", "1")
+		for _, pair := range [][2]*guest{{a, b}, {b, a}} {
+			from, to := pair[0], pair[1]
+			of := map[*guest]Config{a: cfg, b: other}[from]
+			from.Policy = Policy{Mode: Allow, Allow: []Rule{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}}
+			if err := Update(t.Context(), of, from.Endpoint); err != nil {
+				t.Fatal(err)
+			}
+			nonce := []byte("across scopes from " + from.Name())
+			from.send(t, of, probe.UDP(netip.AddrPortFrom(from.IP, 5000), netip.AddrPortFrom(to.IP, 5000), nonce))
+			gatewayAnswersPings(t, w, of, from) // what was sent before has been dealt with
+			to.silent(t, "a packet from another root's tenant", func(f []byte) bool { return bytes.Contains(f, nonce) })
+		}
 		if _, err := CleanUp(t.Context(), cfg); err != nil {
 			t.Fatal(err)
 		}

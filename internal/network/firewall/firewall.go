@@ -23,6 +23,12 @@ const Mark = 0x10000000
 // rules and taken away by the packet rules, which drop what comes without it.
 const proven = 0x20000000
 
+// Groups is what the link groups of all scopes have in common under GroupMask.
+const (
+	Groups    = 0x6d000000
+	GroupMask = 0xff000000
+)
+
 // FlowLimit is how many connections of one tenant the host tracks at a time.
 const FlowLimit = 4096
 

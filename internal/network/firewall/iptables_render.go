@@ -183,8 +183,9 @@ func (b Base) filterTable() string {
 		"-p icmp -m icmp --icmp-type 8 -m hashlimit --hashlimit-upto 100/sec --hashlimit-burst 100 --hashlimit-mode srcip --hashlimit-name "+b.ipset("echo")+" -j ACCEPT",
 		"-g "+b.drop(GatewayNo))
 	r.chain(b.ipt(chainInput), input...)
+	// An accept here is the last word: another scope's chains may come after.
 	r.chain(b.ipt(chainFrom),
-		fmt.Sprintf("-m devgroup --dst-group 0x%x -g %s", b.Group, b.drop(Neighbours)),
+		fmt.Sprintf("-m devgroup --dst-group 0x%x/0x%x -g %s", Groups, uint32(GroupMask), b.drop(Neighbours)),
 		"-m conntrack --ctstate DNAT -g "+b.drop(Published),
 		invalid,
 		unmarked+" -g "+b.drop(Egress),
