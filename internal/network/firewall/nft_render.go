@@ -164,26 +164,7 @@ func (s *script) packets(b Base) {
 	chain("open", "", append(each(Private, "ip daddr %s goto "+PrivateNet.chain()), "accept")...)
 	chain("closed", "", "goto "+Egress.chain())
 
-	// Before everybody's DNAT: the policy judges the destination that the tenant
-	// wrote. Only the first packet of a connection comes as far as the policy;
-	// cutting connections is part of changing it.
-	//
-	// A guest's ICMP errors are dropped. The kernel relates an error to the
-	// connection that it quotes, whoever sends it: let pass, a tenant could end
-	// its neighbours' connections and the host's, and write to whom its policy
-	// forbids.
-	fresh := []string{
-		"icmp type { " + strings.Join(icmpErrors, ", ") + " } goto " + Invalid.chain(),
-		"ct state invalid goto " + Invalid.chain(),
-		"ip daddr " + gw + " accept",
-		"ip daddr " + b.Subnet.String() + " goto " + Neighbours.chain(),
-	}
-	if dns != "" {
-		fresh = append(fresh, dns+" accept")
-	}
-	fresh = append(fresh, each(Reserved, "ip daddr %s goto "+Unroutable.chain())...)
-	fresh = append(fresh, "fib daddr type != unicast goto "+HostAddr.chain(), "ip saddr vmap @egress", "goto "+Egress.chain())
-	chain("new_from_tenant", "", fresh...)
+	chain("new_from_tenant", "", b.fresh(dns)...)
 	chain("from_tenant", "",
 		fmt.Sprintf("meta mark & 0x%08x == 0 drop", proven), // no frame rule vouches for it
 		fmt.Sprintf("meta mark set meta mark ^ 0x%08x", proven|Mark),
@@ -223,6 +204,27 @@ func (s *script) packets(b Base) {
 		"oifgroup "+group+" goto forward_to_tenant")
 	chain("postrouting", "nat hook postrouting priority 90",
 		"ip saddr "+b.Subnet.String()+" oifgroup != "+group+" masquerade fully-random")
+}
+
+// fresh are the rules for the first packet of a connection, before everybody's
+// DNAT: the policy judges the destination that the tenant wrote. Others do not
+// come as far; cutting connections is part of changing the policy.
+//
+// A guest's ICMP errors are dropped. The kernel relates an error to the
+// connection that it quotes, whoever sends it: let pass, a tenant could end its
+// neighbours' connections and the host's, and write to whom its policy forbids.
+func (b Base) fresh(dns string) []string {
+	rules := []string{
+		"icmp type { " + strings.Join(icmpErrors, ", ") + " } goto " + Invalid.chain(),
+		"ct state invalid goto " + Invalid.chain(),
+		"ip daddr " + b.Gateway.String() + " accept",
+		"ip daddr " + b.Subnet.String() + " goto " + Neighbours.chain(),
+	}
+	if dns != "" {
+		rules = append(rules, dns+" accept")
+	}
+	rules = append(rules, each(Reserved, "ip daddr %s goto "+Unroutable.chain())...)
+	return append(rules, "fib daddr type != unicast goto "+HostAddr.chain(), "ip saddr vmap @egress", "goto "+Egress.chain())
 }
 
 // tenantAdd renders the tenant's elements. They can be added again; only a
