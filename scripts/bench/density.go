@@ -11,8 +11,12 @@ import (
 	"time"
 )
 
-// window is how long nothing happens while wake-ups are counted.
-const window = 10 * time.Second
+// window is how long nothing happens while wake-ups are counted, and settle how
+// long before that a guest that has just booted may have its last things to do.
+const (
+	window = 10 * time.Second
+	settle = 5 * time.Second
+)
 
 // density is what guests take while nothing happens: a column of the table for
 // each number of them.
@@ -62,6 +66,7 @@ func (d *density) look(ctx context.Context, b *bench, head string, guests []gues
 			add(disk, float64(bytes)/1024)
 		}
 	}
+	time.Sleep(settle)
 	before, err := activities(supervisors, vmms)
 	if err != nil {
 		return err

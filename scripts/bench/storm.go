@@ -89,7 +89,7 @@ func (b *bench) stormPart(ctx context.Context) (err error) {
 // long to stop.
 func (b *bench) estimate(ms float64) {
 	boot := time.Duration(ms) * time.Millisecond
-	rest := boot*time.Duration(3*b.storm)/time.Duration(runtime.NumCPU()) + 4*window
+	rest := boot*time.Duration(3*b.storm)/time.Duration(runtime.NumCPU()) + 4*(settle+window)
 	fmt.Fprintf(os.Stderr, "storm: %d guests of each kind may take %s\n", b.storm, rest.Round(10*time.Second))
 }
 
