@@ -48,7 +48,6 @@ type Machine struct {
 
 	Console io.Writer // the guest's serial console; writes must not block for long
 	Log     io.Writer // what the VMM itself has to say; may be nil
-	Metrics io.Writer // Firecracker's metrics, a JSON object a line; may be nil
 
 	// Record, if not nil, is told the VMM's version before the guest runs. Its
 	// error ends the start.
@@ -105,11 +104,6 @@ type VM interface {
 	// Kill ends the VMM at once. It does not wait; killing the dead is no
 	// error.
 	Kill() error
-}
-
-// MetricsFlusher is a VM that can be asked to write its metrics now.
-type MetricsFlusher interface {
-	FlushMetrics(ctx context.Context) error
 }
 
 // Counters are what a VMM has counted of its guest since it was started.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"strings"
 	"sync"
@@ -13,11 +12,9 @@ import (
 	"github.com/auser/mvm/internal/vmm"
 )
 
-// counters hands Firecracker's metrics on and adds them up: each line counts
-// from the one before.
+// counters adds Firecracker's metrics up: each line, a JSON object, counts from
+// the one before.
 type counters struct {
-	to io.Writer // may be nil
-
 	mu    sync.Mutex
 	line  []byte
 	disks map[string]vmm.DiskCounters
@@ -31,12 +28,13 @@ const (
 	maxDisks   = 64
 )
 
-func newCounters(to io.Writer) *counters {
-	return &counters{to: to, disks: map[string]vmm.DiskCounters{}, heard: make(chan struct{})}
+func newCounters() *counters {
+	return &counters{disks: map[string]vmm.DiskCounters{}, heard: make(chan struct{})}
 }
 
 func (c *counters) Write(p []byte) (int, error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.line = append(c.line, p...)
 	for {
 		line, rest, whole := bytes.Cut(c.line, []byte("\n"))
@@ -48,12 +46,6 @@ func (c *counters) Write(p []byte) (int, error) {
 	}
 	if len(c.line) > maxMetrics {
 		c.line = nil
-	}
-	c.mu.Unlock()
-	if c.to != nil {
-		if _, err := c.to.Write(p); err != nil {
-			c.to = nil // counting goes on
-		}
 	}
 	return len(p), nil
 }
@@ -96,7 +88,7 @@ func (v *machine) Counters(ctx context.Context) (vmm.Counters, error) {
 	v.counters.mu.Lock()
 	heard := v.counters.heard
 	v.counters.mu.Unlock()
-	if err := v.FlushMetrics(ctx); err != nil {
+	if err := v.action(ctx, "FlushMetrics"); err != nil {
 		return vmm.Counters{}, err
 	}
 	select {

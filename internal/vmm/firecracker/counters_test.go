@@ -2,7 +2,6 @@ package firecracker
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/auser/mvm/internal/vmm"
@@ -11,8 +10,7 @@ import (
 // TestCountersAddUp takes lines of Firecracker's as they come through a pipe:
 // in pieces, each counting from the one before.
 func TestCountersAddUp(t *testing.T) {
-	var handedOn strings.Builder
-	c := newCounters(&handedOn)
+	c := newCounters()
 	lines := `{"utc_timestamp_ms":1,"block":{"read_bytes":9},"block_data":{"read_bytes":4096,"write_bytes":512,"read_count":1,"write_count":2,"flush_count":3},"vcpu":{"exit_io_in":7}}
 no JSON
 {"utc_timestamp_ms":2,"block_data":{"read_bytes":4,"write_bytes":1,"write_count":1},"block_rootfs":{"read_bytes":8}}
@@ -31,14 +29,14 @@ no JSON
 			t.Errorf("%s: %+v, want %+v", disk, c.disks[disk], n)
 		}
 	}
-	if len(c.disks) != len(want) || handedOn.String() != lines {
-		t.Errorf("%v, handed on %q", c.disks, handedOn.String())
+	if len(c.disks) != len(want) {
+		t.Errorf("%v", c.disks)
 	}
 }
 
 // A guest that took Firecracker over may write of disks without end.
 func TestCountersAreBounded(t *testing.T) {
-	c := newCounters(nil)
+	c := newCounters()
 	for n := range 1000 {
 		fmt.Fprintf(c, "{\"block_%d\": {\"read_count\": 1}}\n", n)
 	}

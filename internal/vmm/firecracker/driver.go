@@ -178,7 +178,7 @@ func (d *Driver) Start(ctx context.Context, m vmm.Machine) (vmm.VM, error) {
 	v := &machine{
 		api:      api{socket, m.UID},
 		drives:   m.Config.Drives,
-		counters: newCounters(m.Metrics),
+		counters: newCounters(),
 		done:     make(chan struct{}), console: &vmm.PanicWatch{To: m.Console}, words: &vmm.LastWords{To: m.Log},
 	}
 	watch := &startWatch{to: v.words, started: make(chan struct{})}
@@ -351,9 +351,6 @@ func (v *machine) RequestStop(ctx context.Context) error {
 	return v.action(ctx, "SendCtrlAltDel")
 }
 
-// FlushMetrics has Firecracker write its metrics now.
-func (v *machine) FlushMetrics(ctx context.Context) error { return v.action(ctx, "FlushMetrics") }
-
 func (v *machine) action(ctx context.Context, name string) error {
 	if err := v.api.send(ctx, "PUT", "/actions", map[string]string{"action_type": name}); err != nil {
 		return fmt.Errorf("cannot ask Firecracker for %s: %w", name, err)
@@ -388,5 +385,3 @@ func (v *machine) Kill() error {
 	v.killed.Store(true)
 	return v.process.Kill()
 }
-
-var _ vmm.MetricsFlusher = (*machine)(nil)

@@ -41,7 +41,6 @@ type world struct {
 	group   *cgroup.Group
 	console *Capture
 	log     *Capture
-	metrics *Capture
 }
 
 // options are how a test's machine differs from the usual one.
@@ -60,7 +59,7 @@ func newWorld(ctx context.Context, d vmm.Driver, g Guest, o options, u *undo.Sta
 		return nil, err
 	}
 	u.Push("remove the test's folder", func(context.Context) error { return os.RemoveAll(dir) })
-	w := &world{dir: dir, driver: d, console: &Capture{}, log: &Capture{}, metrics: &Capture{}}
+	w := &world{dir: dir, driver: d, console: &Capture{}, log: &Capture{}}
 	w.jail = jail.Spec{
 		Root: jail.Root(filepath.Join(dir, "jail"), "acme"), UID: testUID, GID: testUID,
 		Kernel: g.Kernel, Initrd: g.Initrd,
@@ -89,7 +88,7 @@ func newWorld(ctx context.Context, d vmm.Driver, g Guest, o options, u *undo.Sta
 	}
 	w.machine = vmm.Machine{
 		ID: "acme", UID: testUID, GID: testUID, Jail: w.jail.Root,
-		Config: cfg, Cgroup: w.group, Console: w.console, Log: w.log, Metrics: w.metrics,
+		Config: cfg, Cgroup: w.group, Console: w.console, Log: w.log,
 	}
 	return w, nil
 }

@@ -106,12 +106,6 @@ func (s *suite) testBoot(t *testing.T) {
 	if written, err := os.ReadFile(filepath.Join(w.jail.Root, "fc.final.json")); err != nil || string(written) != string(w.machine.Config.JSON()) {
 		t.Errorf("fc.final.json in the jail: %v\n%s", err, written)
 	}
-	if flusher, ok := vm.(vmm.MetricsFlusher); ok {
-		if err := flusher.FlushMetrics(t.Context()); err != nil {
-			t.Error(err)
-		}
-		w.metrics.Wait(t, vm, "\"utc_timestamp_ms\"")
-	}
 }
 
 // testDisks: what the guest writes is in its data image, and nowhere else.
