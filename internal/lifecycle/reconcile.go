@@ -344,6 +344,9 @@ func (r *reconciler) endpoints() ([]network.Endpoint, error) {
 			}
 		}
 		status, err := r.Observe(id)
+		if err == nil { // where the settings have changed since it was created
+			uid = status.State.UID
+		}
 		eps = append(eps, network.Endpoint{
 			TAP: tenant.TapName(r.Store.Scope, id), MAC: tenant.MAC(r.Store.Scope, id), IP: ip,
 			UID: uid, GID: uid, Policy: policy, Passing: err == nil && !status.Running,

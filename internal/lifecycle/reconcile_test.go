@@ -48,6 +48,32 @@ func TestReconcileAtOnce(t *testing.T) {
 	}
 }
 
+// TestATenantKeepsItsUser: settings that changed since a tenant was created
+// cost it no TAP while it runs. Where its state cannot be read they are what
+// there is.
+func TestATenantKeepsItsUser(t *testing.T) {
+	h := newHost(t)
+	state, err := h.lease(t.Context(), tenant.Spec{TenantID: "acme"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := h.Store.LockSupervisor(t.Context(), "acme", 0) // as if it ran
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	h.Config.Limits.UIDBase += 1000
+	for _, want := range []int{state.UID, state.UID + 1000} {
+		eps, err := (&reconciler{Host: h}).endpoints()
+		if err != nil || len(eps) != 1 || eps[0].UID != want || eps[0].GID != want {
+			t.Errorf("endpoints %+v, %v, want one of uid %d", eps, err, want)
+		}
+		if err := os.WriteFile(h.Store.Tenant("acme").StateFile(), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestReconcileOfMany: what is found side by side is done for each of them, in
 // their order, and a damaged one keeps none of the others from it.
 func TestReconcileOfMany(t *testing.T) {

@@ -21,16 +21,17 @@ const (
 	evDown   event = "stopped" // everything with the VM's lifetime is gone
 )
 
-// transitions is every move that exists. Running may start, and restarting be
-// down, because the write in between may have failed for want of disk space.
+// transitions is every move that exists. As long as a supervisor lives nearly
+// every event may meet every phase, because the write in between may have failed
+// for want of disk space: starting may start, and restarting be down.
 var transitions = map[tenant.Phase]map[event]tenant.Phase{
 	tenant.Created:    {evStart: tenant.Starting},
 	tenant.Stopped:    {evStart: tenant.Starting},
 	tenant.Failed:     {evStart: tenant.Starting},
-	tenant.Starting:   {evUp: tenant.Running, evFailed: tenant.Failed, evEnded: tenant.Restarting, evStop: tenant.Stopping},
+	tenant.Starting:   {evStart: tenant.Starting, evUp: tenant.Running, evFailed: tenant.Failed, evEnded: tenant.Restarting, evStop: tenant.Stopping, evDown: tenant.Stopped},
 	tenant.Running:    {evStart: tenant.Starting, evEnded: tenant.Restarting, evFailed: tenant.Failed, evStop: tenant.Stopping, evDown: tenant.Stopped, evPause: tenant.Paused, evResume: tenant.Running},
 	tenant.Paused:     {evStart: tenant.Starting, evEnded: tenant.Restarting, evFailed: tenant.Failed, evStop: tenant.Stopping, evDown: tenant.Stopped, evPause: tenant.Paused, evResume: tenant.Running},
-	tenant.Restarting: {evStart: tenant.Starting, evStop: tenant.Stopping, evFailed: tenant.Failed, evDown: tenant.Stopped},
+	tenant.Restarting: {evStart: tenant.Starting, evEnded: tenant.Restarting, evStop: tenant.Stopping, evFailed: tenant.Failed, evDown: tenant.Stopped},
 	tenant.Stopping:   {evDown: tenant.Stopped, evFailed: tenant.Failed},
 }
 

@@ -29,6 +29,18 @@ func TestEveryPhaseCanEndAndIsReachable(t *testing.T) {
 	}
 }
 
+// TestALostWriteIsNoDeadEnd: what a supervisor goes on with after it could not
+// write where it stood finds its way from there.
+func TestALostWriteIsNoDeadEnd(t *testing.T) {
+	for _, p := range []tenant.Phase{tenant.Starting, tenant.Running, tenant.Paused, tenant.Restarting} {
+		for _, ev := range []event{evStart, evEnded, evStop, evDown, evFailed} {
+			if _, err := next(p, ev); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 func TestDecide(t *testing.T) {
 	const no, onFailure, always = "no", "on-failure", "always"
 	for _, c := range []struct {
