@@ -17,7 +17,13 @@ func main() {
 		debug.SetGCPercent(1000)
 		debug.SetMemoryLimit(256 << 20)
 	}
+	os.Exit(run(interruptible(), os.Args[1:]))
+}
+
+// interruptible is a context that ends when this command is interrupted. Who
+// interrupts it once more ends it at once, as every command may be.
+func interruptible() context.Context {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:]))
+	context.AfterFunc(ctx, stop)
+	return ctx
 }

@@ -15,8 +15,8 @@ func (a *app) tenantVerify() *cobra.Command {
 		Short:   "Read every byte of a tenant's artifacts and compare it with what was built",
 		Example: "  mvm tenant verify acme",
 		Args:    exactArgs(1, "one tenant id"),
-		RunE: a.onTenant("verify", func(_ context.Context, h *lifecycle.Host, args []string) error {
-			m, err := h.Verify(args[0])
+		RunE: a.onTenant("verify", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			m, err := h.Verify(ctx, args[0])
 			if err != nil {
 				return err
 			}

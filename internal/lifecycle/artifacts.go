@@ -15,7 +15,7 @@ import (
 
 // Verify reads every byte of the tenant's artifacts and compares it with what
 // was recorded when they were built.
-func (h *Host) Verify(id string) (build.Manifest, error) {
+func (h *Host) Verify(ctx context.Context, id string) (build.Manifest, error) {
 	if err := h.MustExist(id); err != nil {
 		return build.Manifest{}, err
 	}
@@ -38,7 +38,14 @@ func (h *Host) Verify(id string) (build.Manifest, error) {
 	if err != nil {
 		return build.Manifest{}, &store.DamagedError{Path: path, Err: err, Remedy: "mvm tenant build " + id}
 	}
-	return m, build.Verify(m, h.Store.ImagesDir(), build.VerifyFull)
+	verified := make(chan error, 1)
+	go func() { verified <- build.Verify(m, h.Store.ImagesDir(), build.VerifyFull) }()
+	select {
+	case err := <-verified:
+		return m, err
+	case <-ctx.Done(): // the reading ends with the program
+		return m, fmt.Errorf("cannot read all of it: %w", ctx.Err())
+	}
 }
 
 // GC removes the images, source snapshots, build folders and Nix stores that
