@@ -86,7 +86,7 @@ func Evaluate(ctx context.Context, req Request, e Evaluation, progress Progress)
 	if err := b.runContainer(ctx, out); err != nil {
 		return nil, b.explain(ctx, out, err)
 	}
-	data, err := os.ReadFile(filepath.Join(out, "evaluated.json"))
+	data, err := readBounded(filepath.Join(out, "evaluated.json"), maxReport)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read what Nix evaluated: %w", err)
 	}

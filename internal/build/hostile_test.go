@@ -106,6 +106,18 @@ func TestForgedDerivation(t *testing.T) {
 	}
 }
 
+// TestEndlessAnswer asks a flake that has more to say than anybody wants to know.
+func TestEndlessAnswer(t *testing.T) {
+	engine := enginetest.Docker(t)
+	flake := `{ outputs = { self }: { packages.x86_64-linux = builtins.listToAttrs
+		(builtins.genList (n: { name = "tenant-${toString n}-` + strings.Repeat("x", 1000) + `"; value = n; }) 20000); }; }`
+	req := newRequest(t, engine, writeGuest(t, flake))
+	answer, err := build.Evaluate(t.Context(), req, build.Evaluation{Expr: "ps: builtins.attrNames ps.x86_64-linux"}, nil)
+	if err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("%d MiB, %v", len(answer)>>20, err)
+	}
+}
+
 // TestTampering lets a tenant's build change every store path that it can
 // reach, including those that another tenant builds, too.
 func TestTampering(t *testing.T) {
