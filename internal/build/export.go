@@ -47,13 +47,19 @@ func PublicStoreKey(secret string) (string, error) {
 	return name + ":" + base64.StdEncoding.EncodeToString(public), nil
 }
 
-// exportScript signs and copies store paths. Nothing of a flake runs beside
-// it; the key comes on standard input and is never in an argument, a file
-// outside the container's own memory or the environment.
+// exportScript signs and copies store paths. The key comes on standard input and
+// is never in an argument, a file outside the container's own memory or the
+// environment. Nothing of the tenant's runs or is read as settings beside it: its
+// store, where an earlier build may have put anything, is not at /nix, where
+// programs are looked for, and only copied from.
 const exportScript = `set -eu
 umask 077
+mkdir "$HOME"
 cat >/tmp/key
-nix copy --to "file:///substitutes?compression=zstd&secret-key=/tmp/key" "$@"`
+nix copy --from ` + sharedRoot + ` --to "file:///substitutes?compression=zstd&secret-key=/tmp/key" "$@"`
+
+// sharedRoot is where a container that signs finds the tenant's /nix.
+const sharedRoot = "/tenant"
 
 // ExportRequest says whose outputs to export.
 type ExportRequest struct {
@@ -105,11 +111,11 @@ func exportContainer(req ExportRequest) container {
 		image:  req.Engine.imageName(Image{Ref: m.Builder.Image, ID: m.Builder.ImageID}),
 		user:   UID,
 		mounts: []mount{
-			{source: storeVolume{m.Tenant, req.Instance, m.Builder.ImageID}.name(req.Scope), target: "/nix", volume: true},
+			{source: storeVolume{m.Tenant, req.Instance, m.Builder.ImageID}.name(req.Scope), target: sharedRoot + "/nix", volume: true},
 			{source: filepath.Clean(req.Substitutes), target: substitutesDir},
 		},
 		env: [][2]string{
-			{"PATH", searchPath}, {"LC_ALL", "C.UTF-8"}, {"USER", "mvm"}, {"HOME", "/nix/var/mvm/home"}, {"NIX_REMOTE", "local"},
+			{"PATH", searchPath}, {"LC_ALL", "C.UTF-8"}, {"USER", "mvm"}, {"HOME", "/tmp/home"}, {"NIX_REMOTE", "dummy://"},
 			{"NIX_CONFIG", nixConfig(Request{Offline: true, Limits: req.Limits.withDefaults()})},
 		},
 		limits: req.Limits.withDefaults(), nofile: nofile, nproc: nproc,

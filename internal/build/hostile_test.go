@@ -333,6 +333,46 @@ func TestSubstitutes(t *testing.T) {
 	}
 }
 
+// TestShareHidesItsKey signs what is in a store that its tenant has filled with
+// programs and settings of its own: none of them gets to see the key.
+func TestShareHidesItsKey(t *testing.T) {
+	engine := enginetest.Docker(t)
+	req := newRequest(t, engine, writeGuest(t, flakeBody))
+	m, _ := mustBuild(t, req)
+	inStore := func(script string) string {
+		t.Helper()
+		out, err := exec.Command(engine.Path, "run", "--rm", "--network=none", "--user=30000:30000", "--volume="+stores(t, engine, req.Scope)[0]+":/nix",
+			req.Image, "sh", "-euc", script).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	inStore(`bin=/nix/var/nix/profiles/default/bin conf=/nix/var/mvm/home/.config/nix
+mkdir -p $bin $conf
+for name in cat nix sh; do
+	printf '#!/bin/sh\necho %s >>/nix/ran\n/bin/cat /tmp/key >>/nix/ran\nexec /usr/bin/%s "$@"\n' $name $name >$bin/$name
+	chmod +x $bin/$name
+done
+echo "plugin-files = /nix/none.so" >$conf/nix.conf`)
+	secret, public, err := build.NewStoreKey("mvm-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	share := req
+	share.Tenant, share.Substitutes, share.SubstitutesKeys = "reader", t.TempDir(), []string{public}
+	if err := build.ExportStore(t.Context(), build.ExportRequest{
+		Manifest: m, Instance: req.Instance, Engine: engine, Scope: req.Scope, Substitutes: share.Substitutes, SecretKey: secret}); err != nil {
+		t.Fatal(explain(err))
+	}
+	if ran := inStore("cat /nix/ran 2>/dev/null || :"); ran != "" {
+		t.Errorf("the tenant's programs ran beside the key: %q", strings.ReplaceAll(ran, secret, "THE KEY"))
+	}
+	if got, _ := mustBuild(t, share); got.Image != m.Image {
+		t.Errorf("what was shared is image %s, want %s", got.Image, m.Image)
+	}
+}
+
 // spoil changes every archive in the folder, but not what is said of it.
 func spoil(t *testing.T, dir string) {
 	t.Helper()
