@@ -35,28 +35,37 @@ type SetupDone struct {
 	Unit    string // the systemd unit that was installed, where it was not there yet
 }
 
-// Setup checks the host and decides the tier. Emulation is never a silent
+// decideTier says what tenants run on where wanted was asked for, and why;
+// unusable is the reason why KVM is not usable. Emulation is never a silent
 // fallback: who wants it says so.
+func decideTier(wanted string, usable bool, unusable string) (tier, reason string, err error) {
+	switch wanted {
+	case "", config.TierKVM:
+		if usable {
+			return config.TierKVM, "KVM is usable", nil
+		}
+		return "", "", &Error{
+			Kind: ErrHost,
+			Msg:  "this host has no usable hardware virtualisation: " + unusable,
+			Hint: "mvm setup --tier software runs guests by emulation, which is slow and no isolation boundary to rely on",
+		}
+	case config.TierSoftware:
+		reason = "asked for with --tier software"
+		if !usable {
+			reason += "; " + unusable
+		}
+		return config.TierSoftware, reason, nil
+	}
+	return "", "", &tenant.InputError{Msg: fmt.Sprintf("%q is no tier", wanted), Hint: "use kvm or software"}
+}
+
+// Setup checks the host and decides the tier.
 func (h *Host) Setup(ctx context.Context, o SetupOptions) (SetupDone, error) {
 	usable, why := vmm.ProbeKVM()
 	c := h.Config
-	switch o.Tier {
-	case "", config.TierKVM:
-		if !usable {
-			return SetupDone{}, &Error{
-				Kind: ErrHost,
-				Msg:  "this host has no usable hardware virtualisation: " + why,
-				Hint: "mvm setup --tier software runs guests by emulation, which is slow and no isolation boundary to rely on",
-			}
-		}
-		c.Tier, c.TierReason = config.TierKVM, why
-	case config.TierSoftware:
-		c.Tier, c.TierReason = config.TierSoftware, "asked for with --tier software"
-		if why != "" {
-			c.TierReason += "; " + why
-		}
-	default:
-		return SetupDone{}, &tenant.InputError{Msg: fmt.Sprintf("%q is no tier", o.Tier), Hint: "use kvm or software"}
+	var err error
+	if c.Tier, c.TierReason, err = decideTier(o.Tier, usable, why); err != nil {
+		return SetupDone{}, err
 	}
 	if err := h.setUpVMM(ctx, o, &c); err != nil {
 		return SetupDone{}, err

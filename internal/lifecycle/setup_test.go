@@ -32,6 +32,29 @@ func TestSetupNeedsAVMM(t *testing.T) {
 	}
 }
 
+func TestTheTierHasAReason(t *testing.T) {
+	const none = "no /dev/kvm"
+	for _, c := range []struct {
+		wanted       string
+		usable       bool
+		tier, reason string
+	}{
+		{"", true, "kvm", "KVM is usable"},
+		{"kvm", true, "kvm", "KVM is usable"},
+		{"software", true, "software", "asked for with --tier software"},
+		{"software", false, "software", "asked for with --tier software; " + none},
+	} {
+		if tier, reason, err := decideTier(c.wanted, c.usable, none); tier != c.tier || reason != c.reason || err != nil {
+			t.Errorf("%q where KVM is usable is %v: %q, %q, %v", c.wanted, c.usable, tier, reason, err)
+		}
+	}
+	for _, wanted := range []string{"", "kvm"} { // emulation is no silent fallback
+		if tier, _, err := decideTier(wanted, false, none); tier != "" || !errors.Is(err, ErrHost) || !strings.Contains(err.Error(), none) {
+			t.Errorf("%q without KVM: %q, %v", wanted, tier, err)
+		}
+	}
+}
+
 func TestRunNeedsSetupAndABuild(t *testing.T) {
 	h := newHost(t)
 	var advised *Error
