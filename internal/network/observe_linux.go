@@ -273,13 +273,8 @@ func (l *links) tapFaults(o *observation, ep Endpoint) []string {
 		}
 	}
 	index := bridge.Attrs().Index
+	faults = append(faults, forwardingFaults(o.fdb[attrs.Index], ep.MAC)...)
 	sameMAC := func(n netlink.Neigh) bool { return slices.Equal(n.HardwareAddr, ep.MAC) }
-	sticky := func(n netlink.Neigh) bool { return sameMAC(n) && n.Flags&ntfSticky != 0 }
-	if list := o.fdb[attrs.Index]; !slices.ContainsFunc(list, sticky) {
-		faults = append(faults, "its static forwarding entry is missing")
-	} else if len(list) > 1 {
-		faults = append(faults, "it has more than one static forwarding entry")
-	}
 	if !slices.ContainsFunc(o.neigh[index], func(n netlink.Neigh) bool { return sameMAC(n) && isAddr(n.IP, ep.IP) }) {
 		faults = append(faults, "its permanent neighbour entry is missing")
 	}
@@ -290,6 +285,25 @@ func (l *links) tapFaults(o *observation, ep Endpoint) []string {
 		faults = append(faults, "it is down")
 	}
 	return faults
+}
+
+// forwardingFaults names what is wrong with a TAP's static forwarding entries:
+// the one for its MAC address has to be there, and no other's. A kernel whose
+// bridges know VLANs has it once more for the VLAN that each port begins in.
+func forwardingFaults(list []netlink.Neigh, mac net.HardwareAddr) (faults []string) {
+	sticky := func(n netlink.Neigh) bool { return slices.Equal(n.HardwareAddr, mac) && n.Flags&ntfSticky != 0 }
+	if !slices.ContainsFunc(list, sticky) {
+		faults = append(faults, "its static forwarding entry is missing")
+	}
+	for _, n := range foreign(list, mac) {
+		faults = append(faults, fmt.Sprintf("it has a static forwarding entry for %s", n.HardwareAddr))
+	}
+	return faults
+}
+
+// foreign are the forwarding entries that are not for mac.
+func foreign(list []netlink.Neigh, mac net.HardwareAddr) []netlink.Neigh {
+	return slices.DeleteFunc(slices.Clone(list), func(n netlink.Neigh) bool { return slices.Equal(n.HardwareAddr, mac) })
 }
 
 // staleEntries are permanent neighbours and routes on our bridges that belong

@@ -363,6 +363,12 @@ func (p *plan) taps() {
 			if err != nil {
 				return err
 			}
+			for _, n := range foreign(p.seen.fdb[tap.Attrs().Index], ep.MAC) {
+				n.Flags |= netlink.NTF_MASTER
+				if err := unlessGone(p.links.NeighDel(&n)); err != nil {
+					return fmt.Errorf("cannot remove the static entry %s: %w", &n, err)
+				}
+			}
 			return p.links.connectTAP(tap, bridge, ep)
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/network/firewall"
@@ -40,6 +41,7 @@ func TestReconcileRepairs(t *testing.T) {
 			{"bridge link set dev tap-t0 locked off", "tap tap-t0"},
 			{"bridge fdb del " + open.MAC.String() + " dev tap-t0 master", "tap tap-t0"},
 			{"bridge fdb replace " + open.MAC.String() + " dev tap-t0 master static", "tap tap-t0"}, // not sticky
+			{"bridge fdb add 02:00:00:00:00:99 dev tap-t0 master static", "tap tap-t0"},
 			{"ip link set tap-t0 arp on", "tap tap-t0"},
 			{"sysctl -qw net.ipv4.conf.tap-t0.rp_filter=0", "tap tap-t0"},
 			{"ip neigh del 10.50.0.10 dev br-tenants", "tap tap-t0"},
@@ -424,4 +426,21 @@ func takeMAC(g *guest, mac net.HardwareAddr) error {
 		return errno
 	}
 	return err
+}
+
+// TestForwardingEntriesOfVLANs: kernels whose bridges know VLANs list a port's
+// entry with and without the VLAN that it begins in. This one may know none.
+func TestForwardingEntriesOfVLANs(t *testing.T) {
+	mac, other := net.HardwareAddr{2, 0, 0, 0, 0, 1}, net.HardwareAddr{2, 0, 0, 0, 0, 2}
+	own := netlink.Neigh{HardwareAddr: mac, Flags: ntfSticky}
+	inVLAN := own
+	inVLAN.Vlan = 1
+	if got := forwardingFaults([]netlink.Neigh{inVLAN, own}, mac); len(got) > 0 {
+		t.Errorf("the entry and its VLAN's: %q", got)
+	}
+	for _, list := range [][]netlink.Neigh{{}, {{HardwareAddr: mac}}, {own, {HardwareAddr: other}}, {own, {HardwareAddr: other, Flags: ntfSticky, Vlan: 1}}} {
+		if got := forwardingFaults(list, mac); len(got) != 1 {
+			t.Errorf("%+v: %q, want one fault", list, got)
+		}
+	}
 }
