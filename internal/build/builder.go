@@ -354,6 +354,7 @@ func (b *builder) container(out string) container {
 			{"USER", "mvm"}, // Nix 2.8 wants a name, and the image knows none for this user
 			{"NIX_REMOTE", "local"},
 			{"NIX_CONFIG", nixConfig(b.req)},
+			{"NIX_USER_CONF_FILES", ""}, // none: an earlier build could have left one
 		},
 		limits: b.req.Limits, nofile: nofile, nproc: nproc,
 		offline: b.req.Offline,

@@ -33,8 +33,9 @@ chown "$1:$1" /nix`
 // exitUnprepared is builder.sh's way to say that the store is not prepared.
 const exitUnprepared = 97
 
-// searchPath finds Nix in the public image as in Debian's.
-const searchPath = "/nix/var/nix/profiles/default/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// searchPath finds Nix in the public image as in Debian's, whose own programs
+// come first: what is below /nix is the tenant's to change.
+const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/nix/var/nix/profiles/default/bin"
 
 // nixConfig is what NIX_CONFIG says. It wins over the image's own nix.conf.
 func nixConfig(req Request) string {

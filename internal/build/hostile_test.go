@@ -334,7 +334,7 @@ func TestSubstitutes(t *testing.T) {
 }
 
 // TestShareHidesItsKey signs what is in a store that its tenant has filled with
-// programs and settings of its own: none of them gets to see the key.
+// programs and settings of its own: none of them runs, and so none sees the key.
 func TestShareHidesItsKey(t *testing.T) {
 	engine := enginetest.Docker(t)
 	req := newRequest(t, engine, writeGuest(t, flakeBody))
@@ -355,6 +355,11 @@ for name in cat nix sh; do
 	chmod +x $bin/$name
 done
 echo "plugin-files = /nix/none.so" >$conf/nix.conf`)
+	again := req
+	again.Force = true
+	if m, _ := mustBuild(t, again); !m.Builder.Sandbox { // nor do they run in the next build
+		t.Error("it was built without the sandbox")
+	}
 	secret, public, err := build.NewStoreKey("mvm-1")
 	if err != nil {
 		t.Fatal(err)
