@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"internal/config", "internal/fleet", "internal/archive"},
 	{"internal/tenant"},
 	{"internal/run", "internal/undo", "internal/proc", "internal/buildinfo", "internal/atomicfile", "internal/logfile", "internal/diskspace"},
-	{"internal/crash", "internal/fault", "internal/goldenfile", "internal/tmuxtest"},
+	{"internal/crash", "internal/fault", "internal/flock", "internal/goldenfile", "internal/tmuxtest"},
 	{"internal/await"},
 }
 

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/crash"
+	"github.com/auser/mvm/internal/flock"
 )
 
 // prefix marks temporary files. One that nobody holds a lock on is a killed
@@ -105,7 +106,7 @@ func createAt(path string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = flock(f, unix.LOCK_EX)
+		err = flock.Lock(f, unix.LOCK_EX)
 		var st unix.Stat_t
 		if err == nil {
 			err = unix.Fstat(int(f.Fd()), &st)
@@ -234,7 +235,7 @@ func unlessHeld(path string, do func(path string) error) error {
 		return err
 	}
 	defer f.Close()
-	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+	if err := flock.Lock(f, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		return errHeld
 	} else if err != nil {
 		return err
@@ -250,14 +251,6 @@ func unlessHeld(path string, do func(path string) error) error {
 		return errHeld
 	}
 	return do(path)
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }
 
 func ignore(err, target error) error {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/flock"
 )
 
 // Dir is a folder in the making. It is locked while its maker lives, so that
@@ -59,7 +61,7 @@ func (d *Dir) Publish(target string) (held *os.File, err error) {
 		err = SyncDir(filepath.Dir(target))
 	}
 	if err == nil {
-		err = flock(d.lock, unix.LOCK_SH)
+		err = flock.Lock(d.lock, unix.LOCK_SH)
 	}
 	if err != nil {
 		return nil, err
@@ -88,7 +90,7 @@ func holdDir(path string, how int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = flock(f, how); err == nil {
+	if err = flock.Lock(f, how); err == nil {
 		err = stillAt(f, path)
 	}
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/atomicfile"
+	"github.com/auser/mvm/internal/flock"
 )
 
 // Entry is one act.
@@ -70,7 +71,7 @@ func Append(path string, e Entry) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }() // closing also unlocks
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+	if err := flock.Lock(f, unix.LOCK_EX); err != nil {
 		return err
 	}
 	last, err := repairedTail(f)

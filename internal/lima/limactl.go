@@ -255,7 +255,7 @@ func (vm *VM) lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock the Lima VM: %w", err)
 	}
-	if err := flock(ctx, f, func() { vm.Say("waiting for another mvm that prepares the Lima VM") }); err != nil {
+	if err := lockFile(ctx, f, func() { vm.Say("waiting for another mvm that prepares the Lima VM") }); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("cannot lock the Lima VM: %w", err)
 	}

@@ -13,10 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/fault"
+	"github.com/auser/mvm/internal/flock"
 	"github.com/auser/mvm/internal/tenant"
 )
 
-// Locks are flock(2) locks on files in locks/ that are never unlinked. The
+// Locks are flock.Lock(2) locks on files in locks/ that are never unlinked. The
 // kernel releases them when the holder dies. Their order is: builds, build,
 // tenant, supervisor, boot, network, host, state; the last three are held for
 // milliseconds.
@@ -55,7 +56,7 @@ func (l *Lock) PassOn() *os.File {
 // whatever process this one starts at the moment has a copy of the descriptor
 // between its fork and its exec.
 func release(f *os.File) {
-	flock(f, unix.LOCK_UN) // fails only for what is no open file
+	flock.Lock(f, unix.LOCK_UN) // fails only for what is no open file
 	f.Close()
 }
 
@@ -202,7 +203,7 @@ func look(path string) (held bool, by Holder, err error) {
 	defer release(f)
 	// A shared lock that is had for a moment disturbs nobody: who wants the
 	// exclusive one waits for it.
-	err = flock(f, unix.LOCK_SH|unix.LOCK_NB)
+	err = flock.Lock(f, unix.LOCK_SH|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return true, readHolder(f), nil
 	}
@@ -230,7 +231,7 @@ func (s *Store) lockAs(ctx context.Context, path, what string, how int, wait tim
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock %s: %w", what, err)
 	}
-	err = flock(f, how|unix.LOCK_NB)
+	err = flock.Lock(f, how|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) && wait > 0 {
 		return waitForLock(ctx, f, what, how, wait)
 	}
@@ -247,7 +248,7 @@ func waitForLock(ctx context.Context, f *os.File, what string, how int, wait tim
 	got := make(chan error)
 	gaveUp := make(chan struct{})
 	go func() {
-		err := flock(f, how)
+		err := flock.Lock(f, how)
 		select {
 		case got <- err:
 		case <-gaveUp:
@@ -310,15 +311,6 @@ func readHolder(f *os.File) Holder {
 		return Holder{}
 	}
 	return h
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		err := unix.Flock(int(f.Fd()), how)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }
 
 // command is what this process is doing, in the words of its command line up

@@ -28,6 +28,7 @@ import (
 
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/crash"
+	"github.com/auser/mvm/internal/flock"
 )
 
 // DefaultURL is where releases are.
@@ -199,7 +200,7 @@ func lock(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock the program's folder: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock.Lock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, ErrBusy

@@ -14,6 +14,7 @@ import (
 
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/crash"
+	"github.com/auser/mvm/internal/flock"
 )
 
 // Lock opens the image at path and locks it against every other user of this
@@ -27,7 +28,7 @@ func Lock(path string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := flock(f); err != nil {
+		if err := lockNow(f); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 		// Another image may have taken the place of the one that was opened.
@@ -74,8 +75,8 @@ func lockSoon(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-func flock(f *os.File) error {
-	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+func lockNow(f *os.File) error {
+	err := flock.Lock(f, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("%s: %w", f.Name(), ErrInUse)
 	}
@@ -152,7 +153,7 @@ func removeDraft(path string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := flock(f); err != nil && stat.Nlink < 2 {
+	if err := lockNow(f); err != nil && stat.Nlink < 2 {
 		if errors.Is(err, ErrInUse) {
 			return nil
 		}
@@ -172,7 +173,7 @@ func newDraft(path string) (*draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(f); err != nil {
+	if err := lockNow(f); err != nil {
 		return nil, errors.Join(err, f.Close(), os.Remove(temp))
 	}
 	return &draft{f, path}, nil

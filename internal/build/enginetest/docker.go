@@ -20,6 +20,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/auser/mvm/internal/flock"
 )
 
 // Daemon is a dockerd that Start has started.
@@ -220,13 +222,7 @@ func lockFile(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
-	if err != nil {
+	if err := flock.Lock(f, syscall.LOCK_EX); err != nil {
 		f.Close()
 		return nil, err
 	}

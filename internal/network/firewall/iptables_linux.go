@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/auser/mvm/internal/flock"
 	"github.com/auser/mvm/internal/run"
 )
 
@@ -313,13 +314,8 @@ func locked(fn func() error) error {
 		return err
 	}
 	defer f.Close()
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if err == nil {
-			return fn()
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("cannot lock the firewall: %w", err)
-		}
+	if err := flock.Lock(f, unix.LOCK_EX); err != nil {
+		return fmt.Errorf("cannot lock the firewall: %w", err)
 	}
+	return fn()
 }

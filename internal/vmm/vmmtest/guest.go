@@ -16,6 +16,7 @@ import (
 
 	"github.com/pierrec/lz4/v4"
 
+	"github.com/auser/mvm/internal/flock"
 	"github.com/auser/mvm/internal/run"
 )
 
@@ -61,7 +62,7 @@ func FindGuest(ctx context.Context) (Guest, error) {
 		return Guest{}, err
 	}
 	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+	if err := flock.Lock(lock, unix.LOCK_EX); err != nil {
 		return Guest{}, err
 	}
 	g := Guest{filepath.Join(dir, "vmlinux"), filepath.Join(dir, "initrd")}

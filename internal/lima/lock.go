@@ -7,17 +7,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/flock"
 )
 
-// flock takes an exclusive lock that ends with the file's last descriptor.
+// lockFile takes an exclusive lock that ends with the file's last descriptor.
 // waiting is called once if somebody else has it.
-func flock(ctx context.Context, f *os.File, waiting func()) error {
+func lockFile(ctx context.Context, f *os.File, waiting func()) error {
 	told := false
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+		err := flock.Lock(f, unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return err
 		}
 		if !told {
