@@ -104,7 +104,7 @@ func (t tool) argv() ([]string, error) {
 }
 
 // limitsFor are the options of prlimit for a tool that works on image: memory
-// that is ample for a sane one, no growing file, no core file.
+// and time that are ample for a sane one, no growing file, no core file.
 func limitsFor(image *os.File) ([]string, error) {
 	stat, err := statOf(image)
 	if err != nil {
@@ -119,6 +119,7 @@ func limitsFor(image *os.File) ([]string, error) {
 	}{
 		{"as", unix.RLIMIT_AS, toolMemory + size/4096},
 		{"fsize", unix.RLIMIT_FSIZE, size},
+		{"cpu", unix.RLIMIT_CPU, toolSeconds + size>>30},
 	} {
 		var now unix.Rlimit
 		if err := unix.Getrlimit(limit.which, &now); err != nil {
@@ -132,6 +133,11 @@ func limitsFor(image *os.File) ([]string, error) {
 
 // toolMemory is what e2fsck may take, besides its maps of an image's blocks.
 const toolMemory = 1 << 30
+
+// toolSeconds is how long it may compute, and a second for each GiB on top: it
+// runs outside of the guest's cgroup, on an image that the guest may have made to
+// keep it busy for ever.
+const toolSeconds = 600
 
 // lookTool finds a program that may be outside of an ordinary user's PATH.
 func lookTool(name string) (string, error) {
