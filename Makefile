@@ -6,10 +6,20 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
 CACHE := $(CURDIR)/.cache
+PREFIX := /usr/local
 
 .PHONY: build
 build: ## build bin/mvm, one static binary
 	CGO_ENABLED=0 go build -trimpath -o bin/mvm ./cmd/mvm
+
+.PHONY: install
+install: build ## install the program, its man pages and completions below PREFIX
+	go run ./scripts/cli-docs --man bin/man
+	install -D -m 755 bin/mvm $(DESTDIR)$(PREFIX)/bin/mvm
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 bin/man/*.1
+	for at in bash=bash-completion/completions/mvm zsh=zsh/site-functions/_mvm fish=fish/vendor_completions.d/mvm.fish; do \
+		bin/mvm completion "$${at%%=*}" | install -D -m 644 /dev/stdin "$(DESTDIR)$(PREFIX)/share/$${at#*=}" || exit 1; \
+	done
 
 .PHONY: demo
 demo: prepare ## show the whole life of one tenant

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -165,8 +166,14 @@ func (a *app) secretsRm() *cobra.Command {
 		Short:   "Remove one secret",
 		Args:    exactArgs(2, "a tenant id and a key"),
 		RunE: a.onTenant("remove a secret of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			if err := a.confirmOn(ctx, h, args[0], fmt.Sprintf("Remove secret %s of tenant %s", args[1], args[0]), yes); err != nil {
+			have, err := h.SecretNames(args[0])
+			if err != nil {
 				return err
+			}
+			if slices.Contains(have, args[1]) { // what is not there is no question
+				if err := a.confirm(ctx, fmt.Sprintf("Remove secret %s of tenant %s", args[1], args[0]), yes); err != nil {
+					return err
+				}
 			}
 			removed, err := h.RemoveSecret(ctx, args[0], args[1])
 			if err != nil {

@@ -42,7 +42,8 @@ func (a *app) tenantExec() *cobra.Command {
 		Long: `Run a command in the guest and hand on its exit code.
 
 The words after -- reach the command exactly as they are. Standard input goes
-to it, too: in a loop that reads its own, give it < /dev/null.`,
+to it, too: in a loop that reads its own, give it < /dev/null. A command that a
+signal ends is told by code 255.`,
 		Example: `  mvm tenant exec acme -- uname -a
   mvm tenant exec acme -- sh -c 'cat > /data/in' < in
   mvm tenant exec acme --tty -- top`,

@@ -257,6 +257,11 @@ func (c Config) validate() error {
 	default:
 		return fmt.Errorf("network.firewall %q: want nft or iptables", c.Network.Firewall)
 	}
+	switch c.Build.Engine {
+	case "", "docker", "nerdctl", "podman":
+	default:
+		return fmt.Errorf("build.engine %q: want docker, nerdctl or podman", c.Build.Engine)
+	}
 	// A supervisor and a container engine have other working directories.
 	for name, path := range map[string]string{"build.cache": c.Build.Cache, "build.shared_cache": c.Build.SharedCache, "secrets.age_identity": c.Secrets.AgeIdentity} {
 		if path != "" && !filepath.IsAbs(path) {

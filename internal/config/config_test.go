@@ -52,6 +52,7 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		"[network]\ndns = ['ns.example']",
 		"[network]\ngateway = 'closed'",
 		"[network]\nfirewall = 'pf'",
+		"[build]\nengine = 'lxc'",
 		"[network]\ngateway_ports = ['tcp/0']",
 		"[network]\ngateway_ports = ['sctp/5']",
 		"[limits]\nuid_base = 1",

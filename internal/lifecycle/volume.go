@@ -135,7 +135,10 @@ func (h *Host) SnapshotVolume(ctx context.Context, id, name string) (shared, alr
 		return false, true, h.record(id, "volume snapshot", map[string]any{"name": name}, nil)
 	}
 	shared, err = volume.Snapshot(ctx, t.DataVolume(), t.SnapshotsDir(), name, runs)
-	if errors.Is(err, fs.ErrExist) {
+	switch {
+	case errors.Is(err, volume.ErrNoReflink):
+		err = &Error{Kind: ErrState, Err: err, Hint: fmt.Sprintf("stop it first, then a full copy is made: mvm tenant stop %s; or copy files out of the guest: mvm tenant cp %[1]s:/data .", id)}
+	case errors.Is(err, fs.ErrExist):
 		err = &Error{Kind: ErrState, Msg: fmt.Sprintf("there is a snapshot %s of another state already", name), Hint: fmt.Sprintf("choose another name, or remove it: mvm tenant volume rm %s %s", id, name)}
 	}
 	return shared, false, h.record(id, "volume snapshot", map[string]any{"name": name}, err)

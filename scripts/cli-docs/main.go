@@ -3,9 +3,11 @@
 // them is given. It is run in the repository's folder.
 //
 // usage: cli-docs <markdown file> [<folder for man pages>]
+// usage: cli-docs --man <folder for man pages>
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,8 +28,11 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) < 1 || len(args) > 2 {
-		return fmt.Errorf("usage: cli-docs <markdown file> [<folder for man pages>]")
+	if len(args) < 1 || len(args) > 2 || args[0] == "--man" && len(args) == 1 {
+		return fmt.Errorf("usage: cli-docs <markdown file> [<folder for man pages>], or --man <folder>")
+	}
+	if args[0] == "--man" {
+		return manPages(cli.Command(), args[1])
 	}
 	if err := os.WriteFile(args[0], []byte(markdown(cli.Command())), 0o644); err != nil {
 		return err
@@ -42,16 +47,34 @@ func run(args []string) error {
 	if len(args) == 1 {
 		return nil
 	}
-	if err := os.MkdirAll(args[1], 0o755); err != nil {
-		return err
-	}
 	return manPages(cli.Command(), args[1])
 }
 
-// manPages are the same on every day: their date is that of no build.
+// manPages are the same on every day: they have no date.
 func manPages(root *cobra.Command, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
 	root.DisableAutoGenTag = true
-	return doc.GenManTree(root, &doc.GenManHeader{Title: "MVM", Section: "1", Source: "mvm", Manual: "mvm", Date: &time.Time{}}, dir)
+	none := time.Time{}
+	if err := doc.GenManTree(root, &doc.GenManHeader{Title: "MVM", Section: "1", Source: "mvm", Manual: "mvm", Date: &none}, dir); err != nil {
+		return err
+	}
+	pages, err := filepath.Glob(filepath.Join(dir, "mvm*.1"))
+	if err != nil {
+		return err
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			return err
+		}
+		text = bytes.Replace(text, []byte(`"`+none.Format("Jan 2006")+`"`), []byte(`""`), 1)
+		if err := os.WriteFile(page, text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func markdown(root *cobra.Command) string {
