@@ -58,7 +58,7 @@ func (h *Host) stop(ctx context.Context, id string, o StopOptions) (already bool
 			}
 			return h.askSupervisor(ctx, id, o)
 		}},
-		{"sweep", func(ctx context.Context) error { return h.sweep(ctx, id) }},
+		{"sweep", func(ctx context.Context) error { return h.sweepLast(ctx, id) }},
 		{"state", func(context.Context) error { return h.Store.UpdateState(id, markStopped) }},
 	})
 }

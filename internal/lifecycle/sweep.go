@@ -44,8 +44,9 @@ func (h *Host) sweep(ctx context.Context, id string) error {
 }
 
 // sweepLast sweeps after the last run, if that has not been done: a run begins
-// with the folder of its sockets, and a sweep ends with its removal. What else
-// a killed reconcile may have left of it is the next run's own to find and use.
+// with the folder of its sockets, and a sweep ends with its removal, as does a
+// supervisor that was stopped and took everything away. What else a killed
+// reconcile may have left of it is the next run's own to find and use.
 func (h *Host) sweepLast(ctx context.Context, id string) error {
 	_, err := os.Lstat(h.Store.Tenant(id).RunDir())
 	if errors.Is(err, fs.ErrNotExist) {

@@ -50,6 +50,8 @@ type supervisor struct {
 	pushing  sync.Mutex    // one push of secrets at a time
 
 	down undo.Stack // takes the current run away
+	left bool       // something of a run may be left, since that failed
+	over bool       // it was stopped
 }
 
 // stopRequest is a client that wants the guest stopped.
@@ -97,6 +99,11 @@ func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) er
 	close(s.done)
 	err = errors.Join(err, listener.Close())
 	<-served // whoever asked for this has their answer
+	if err == nil && s.over && !s.left {
+		crash.Point("supervisor/swept")
+		// Without it nobody looks for more, see lifecycle's sweepLast.
+		err = os.RemoveAll(s.t.RunDir())
+	}
 	return err
 }
 
@@ -244,8 +251,7 @@ func (s *supervisor) start(ctx context.Context, inARow int, terminate <-chan os.
 	}
 	if err != nil {
 		turn.Unlock()
-		s.down.Run(ctx, &err)
-		return running{}, nil, err
+		return running{}, nil, s.takeDown(ctx, err)
 	}
 	if turn != nil {
 		go s.endTurn(ctx, up, turn)
@@ -254,6 +260,14 @@ func (s *supervisor) start(ctx context.Context, inARow int, terminate <-chan os.
 	s.current <- up.vm
 	s.console.plug(up.vm.Process())
 	return running{up.vm, time.Now()}, nil, nil
+}
+
+// takeDown takes the current run away, and joins what fails to err.
+func (s *supervisor) takeDown(ctx context.Context, err error) error {
+	var failed error
+	s.down.Run(ctx, &failed)
+	s.left = s.left || failed != nil
+	return errors.Join(err, failed)
 }
 
 // attend waits until somebody wants the guest stopped or the VMM ends.
@@ -297,8 +311,7 @@ func (s *supervisor) ended(ctx context.Context, up running) ending {
 	exit := up.vm.Exit()
 	e := ending{rebooted: exit.Cause == vmm.GuestEnded, ran: exit.Time.Sub(up.since), reason: exit.Reason}
 	s.log.Info("the VMM ended", "cause", exit.Cause, "reason", exit.Reason)
-	var err error
-	s.down.Run(ctx, &err)
+	err := s.takeDown(ctx, nil)
 	if err := s.record("end", map[string]any{"cause": exit.Cause, "reason": exit.Reason, "ran_seconds": e.ran.Seconds()}, err); err != nil {
 		s.log.Error("cannot tidy up", "error", err)
 	}
@@ -326,11 +339,12 @@ func (s *supervisor) stop(ctx context.Context, vm vmm.VM, req stopRequest) error
 			req.say("the guest did not stop in time, it was killed")
 		}
 	}
-	s.down.Run(ctx, &err)
+	err = s.takeDown(ctx, err)
 	err = s.record("end", map[string]any{"reason": reason}, err)
 	if err != nil {
 		return errors.Join(err, s.enter(evFailed, err.Error(), nil))
 	}
+	s.over = true
 	return s.enter(evDown, reason, nil)
 }
 
