@@ -27,20 +27,35 @@ type gitRepo struct {
 	home string
 }
 
-// findGit returns the repository that dir is in, or nil.
-func findGit(dir string) (*gitRepo, error) {
+// findGit returns the repository that dir is in, or nil. One that does not belong
+// to the owner of its folder may be a stranger's, since anybody can make
+// /tmp/.git: it is not used, and the folder returned.
+func findGit(dir string) (g *gitRepo, stranger string, err error) {
 	for top := dir; ; top = filepath.Dir(top) {
-		_, err := os.Lstat(filepath.Join(top, ".git"))
-		if err == nil {
-			return openGit(top)
-		}
-		if !errors.Is(err, os.ErrNotExist) {
-			return nil, err
+		own, err := ownGit(top)
+		switch {
+		case own:
+			g, err := openGit(top)
+			return g, "", err
+		case err == nil && stranger == "":
+			stranger = top
+		case err != nil && !errors.Is(err, os.ErrNotExist):
+			return nil, "", err
 		}
 		if top == filepath.Dir(top) {
-			return nil, nil
+			return nil, stranger, nil
 		}
 	}
+}
+
+// ownGit tells whether there is a .git in the folder top, of the same owner.
+func ownGit(top string) (bool, error) {
+	var git, folder syscall.Stat_t
+	if err := syscall.Lstat(filepath.Join(top, ".git"), &git); err != nil {
+		return false, err
+	}
+	err := syscall.Stat(top, &folder)
+	return git.Uid == folder.Uid, err
 }
 
 func openGit(top string) (*gitRepo, error) {

@@ -100,7 +100,7 @@ func takeSnapshot(ctx context.Context, r Ref, srcDir string) (Snapshot, error) {
 
 // readSource lists the source and fills in what git says of it.
 func readSource(ctx context.Context, r Ref, s *Snapshot) (top string, t *sourceTree, err error) {
-	git, err := findGit(r.Path)
+	git, stranger, err := findGit(r.Path)
 	if err != nil {
 		return "", nil, err
 	}
@@ -114,6 +114,9 @@ func readSource(ctx context.Context, r Ref, s *Snapshot) (top string, t *sourceT
 	case git == nil:
 		s.Dirty = false
 		t, err = folderTree(r.Path)
+		if err == nil && stranger != "" {
+			t.warn("the git repository %s belongs to another user than its folder, and is not used", stranger)
+		}
 		return r.Path, t, err
 	case wanted != "":
 		if s.Revision, err = git.resolve(ctx, wanted); err != nil {

@@ -240,6 +240,20 @@ func TestSnapshotRunsGitAsTheOwner(t *testing.T) {
 	}
 }
 
+// In a folder that all may write to, anybody can put a repository above
+// somebody else's source, and say there what belongs to it.
+func TestSnapshotIgnoresAStrangersGit(t *testing.T) {
+	shared := tree(t, map[string]string{"mine/flake.nix": "{}", "mine/guest.nix": "{}", ".gitignore": "guest.nix\n"})
+	git(t, shared, "init", "-q")
+	if out, err := exec.Command("chown", "-R", "65534:65534", filepath.Join(shared, ".git")).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	s := take(t, filepath.Join(shared, "mine"))
+	if got := list(t, s.Path); !strings.Contains(got, "guest.nix") || s.FlakeDir != "" || len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], shared) {
+		t.Errorf("the snapshot of %q holds\n%s%q", s.FlakeDir, got, s.Warnings)
+	}
+}
+
 func TestSnapshotWarnings(t *testing.T) {
 	dir := tree(t, map[string]string{
 		"flake.nix": "{}", "inside": "->flake.nix", "a/up": "->../flake.nix", "passwd": "->/etc/passwd", "a/out": "->../../x",
