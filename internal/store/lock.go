@@ -17,10 +17,10 @@ import (
 	"github.com/auser/mvm/internal/tenant"
 )
 
-// Locks are flock.Lock(2) locks on files in locks/ that are never unlinked. The
-// kernel releases them when the holder dies. Their order is: builds, build,
-// tenant, supervisor, boot, network, host, state; the last three are held for
-// milliseconds.
+// Locks are flock(2) locks on files in locks/ that are never unlinked. The
+// kernel releases them when the holder dies. Their order is: start, builds,
+// build, tenant, supervisor, boot, network, host, state; the last three are held
+// for milliseconds.
 
 const forever = time.Duration(1<<63 - 1)
 

@@ -198,6 +198,46 @@ func TestUnlockIsAtOnce(t *testing.T) {
 	}
 }
 
+// TestEveryLockIsDocumented on the page that mirrors the directory.
+func TestEveryLockIsDocumented(t *testing.T) {
+	s := open(t)
+	create(t, s, "acme")
+	ctx := t.Context()
+	if err := s.UpdateState("acme", func(*tenant.State) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, take := range []func() (*Lock, error){
+		func() (*Lock, error) { return s.LockStart(ctx, "acme", 0) },
+		func() (*Lock, error) { return s.LockBuild(ctx, "acme", 0) },
+		func() (*Lock, error) { return s.LockTenant(ctx, "acme", 0) },
+		func() (*Lock, error) { return s.LockSupervisor(ctx, "acme", 0) },
+		func() (*Lock, error) { return s.LockBoot(ctx, 1) },
+		func() (*Lock, error) { return s.ShareNetwork(ctx) },
+		func() (*Lock, error) { return s.LockHost(ctx) },
+		func() (*Lock, error) { return s.LockVMMs(ctx, 0) },
+	} {
+		lock, err := take()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lock.Unlock()
+	}
+	page, err := os.ReadFile("../../docs/state-directory.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(s.locksDir())
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d lock files, %v", len(files), err)
+	}
+	for _, f := range files {
+		name := strings.NewReplacer("acme", "<id>", "boot.0", "boot.<n>").Replace(f.Name())
+		if !strings.Contains(string(page), name) {
+			t.Errorf("docs/state-directory.md does not name %s", name)
+		}
+	}
+}
+
 func TestRemoveLeavesNothing(t *testing.T) {
 	s := open(t)
 	create(t, s, "acme")
