@@ -131,6 +131,9 @@ func makeFolders(t store.Tenant) error {
 			return fmt.Errorf("cannot make the tenant's folder: %w", err)
 		}
 	}
+	if err := atomicfile.SyncDir(filepath.Dir(t.Dir)); err != nil { // what is in it syncs only itself
+		return fmt.Errorf("cannot make the tenant's folder: %w", err)
+	}
 	return nil
 }
 
