@@ -93,6 +93,21 @@ func (k *killEnv) standsAlone(t *testing.T) {
 	k.mvm(t, "tenant", "pause", "acme")
 	k.mvm(t, "tenant", "resume", "acme")
 	k.want(t, "running")
+
+	// Who does not want to wait any longer need not.
+	patient := exec.Command(filepath.Join(k.bin, "mvm"), "--root", k.root, "tenant", "stop", "acme", "--timeout", "1h")
+	if err := patient.Start(); err != nil {
+		t.Fatal(err)
+	}
+	k.waitFor(t, func(s observed) bool { return s.Phase == "stopping" })
+	if err := patient.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	patient.Wait()
+	k.mvm(t, "tenant", "stop", "acme", "--force")
+	if got := k.show(t); got.Phase != "stopped" || !strings.Contains(got.Reason, "killed: it did not stop within") {
+		t.Errorf("stopped at once it is %+v", got)
+	}
 	k.mvm(t, "tenant", "destroy", "acme", "--yes", "--wipe-volumes")
 	k.nothingLeft(t)
 }

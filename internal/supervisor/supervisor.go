@@ -332,10 +332,14 @@ func (s *supervisor) stop(ctx context.Context, vm vmm.VM, req stopRequest) error
 		s.wake(ctx, vm)
 		req.say(fmt.Sprintf("asking the guest to stop, for %s at most", req.grace))
 		var forced bool
-		forced, err = vmm.Stop(ctx, vm, req.grace, s.askGuest)
+		began := time.Now()
+		asking, giveUp := context.WithCancel(ctx)
+		go s.hurry(asking, giveUp)
+		forced, err = vmm.Stop(asking, vm, req.grace, s.askGuest)
+		giveUp()
 		reason = "stopped on request"
 		if forced {
-			reason = fmt.Sprintf("killed: it did not stop within %s", req.grace)
+			reason = fmt.Sprintf("killed: it did not stop within %s", time.Since(began).Round(time.Second))
 			req.say("the guest did not stop in time, it was killed")
 		}
 	}
@@ -346,6 +350,19 @@ func (s *supervisor) stop(ctx context.Context, vm vmm.VM, req stopRequest) error
 	}
 	s.over = true
 	return s.enter(evDown, reason, nil)
+}
+
+// hurry hears who else wants a guest stopped that is being asked to: who has
+// less patience than the first, and perhaps the first again, need not wait.
+func (s *supervisor) hurry(asking context.Context, giveUp func()) {
+	for {
+		select {
+		case req := <-s.stops:
+			defer time.AfterFunc(req.grace, giveUp).Stop()
+		case <-asking.Done():
+			return
+		}
+	}
 }
 
 // wake lets a paused guest hear that it shall stop. One that cannot be woken is
