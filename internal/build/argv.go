@@ -64,6 +64,9 @@ func runArgs(engine string, c container) []string {
 	if engine != "nerdctl" {
 		// On SELinux hosts bind mounts would be unreadable; nerdctl has no labels.
 		args = append(args, "--security-opt=label=disable")
+		// What a build says is bounded here, but not in an engine's log or the
+		// host's journal; nerdctl's older versions know no such driver.
+		args = append(args, "--log-driver=none")
 	}
 	if c.sandbox {
 		args = append(args,
