@@ -15,19 +15,14 @@ import (
 	"github.com/auser/mvm/internal/store"
 )
 
-// remoteExit hands on the exit code of a command in the guest.
-type remoteExit struct{ code int }
-
-func (e *remoteExit) Error() string { return fmt.Sprintf("the remote command ended with %d", e.code) }
-
 // report prints err and its hint and returns the exit code.
 func (a *app) report(ctx context.Context, err error) int {
 	if err == nil {
 		return 0
 	}
-	var remote *remoteExit
+	var remote *fault.Exit
 	if errors.As(err, &remote) {
-		return remote.code
+		return remote.Code
 	}
 	code, hint := fault.Code(err), a.hint(err)
 	if ctx.Err() != nil || run.Interrupted(err) {

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/ssh"
 	"github.com/auser/mvm/internal/tenant"
@@ -78,7 +79,7 @@ func (a *app) inGuest(ctx context.Context, target ssh.Target, argv []string, tty
 		return err
 	}
 	if code != 0 {
-		return &remoteExit{code}
+		return &fault.Exit{Code: code}
 	}
 	return nil
 }

@@ -5,7 +5,10 @@
 // in a chain of errors. It prints nothing.
 package fault
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Kind is what a failure is about, for errors.Is.
 type Kind struct {
@@ -25,6 +28,12 @@ var (
 
 // Interrupted is the exit code of a command that was interrupted.
 const Interrupted = 130
+
+// Exit is a command elsewhere, in a guest or a VM, that ended with a code. It has
+// said itself what there is to say: the code is handed on, and nothing printed.
+type Exit struct{ Code int }
+
+func (e *Exit) Error() string { return fmt.Sprintf("the command ended with %d", e.Code) }
 
 // Code is the exit code of a program that failed with err.
 func Code(err error) int {

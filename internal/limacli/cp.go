@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/auser/mvm/internal/archive"
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/lima"
 )
 
@@ -61,7 +62,7 @@ func (a *app) copy(ctx context.Context, c copying) error {
 	// Whether the guest can be reached: mvm itself says why not.
 	if code, err := guest(ctx, []string{"true"}, nil, io.Discard, a.err); err != nil || code != 0 {
 		if err == nil {
-			err = &remoteExit{code}
+			err = &fault.Exit{Code: code}
 		}
 		return err
 	}

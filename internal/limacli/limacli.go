@@ -27,11 +27,6 @@ import (
 	"github.com/auser/mvm/internal/tenant"
 )
 
-// remoteExit hands on the exit code of the command inside.
-type remoteExit struct{ code int }
-
-func (e *remoteExit) Error() string { return fmt.Sprintf("the command ended with %d", e.code) }
-
 type app struct {
 	in, out, err *os.File
 	env          []string
@@ -205,7 +200,7 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 	if word, _ := verb(args); strings.HasPrefix(word, "__complete") {
 		// The Tab key starts no machine.
 		if inst, err := a.vm.Look(ctx); err != nil || inst.Status != lima.StatusRunning {
-			return &remoteExit{1}
+			return &fault.Exit{Code: 1}
 		}
 	}
 	if err := a.vm.Ensure(ctx); err != nil {
@@ -252,7 +247,7 @@ func (a *app) runInside(ctx context.Context, c lima.Command) error {
 		return err
 	}
 	if code != 0 {
-		return &remoteExit{code}
+		return &fault.Exit{Code: code}
 	}
 	return nil
 }
@@ -262,9 +257,9 @@ func (a *app) report(ctx context.Context, err error) int {
 	if err == nil {
 		return 0
 	}
-	var remote *remoteExit
+	var remote *fault.Exit
 	if errors.As(err, &remote) {
-		return remote.code
+		return remote.Code
 	}
 	code, hint := fault.Code(err), fault.Hint(err)
 	if ctx.Err() != nil || run.Interrupted(err) {
