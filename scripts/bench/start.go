@@ -74,6 +74,11 @@ func (b *bench) startPart(ctx context.Context) (err error) {
 // tenants makes tenants of the given mvm, one after another.
 func (b *bench) tenants(program string, steps *results) func(context.Context) (guest, error) {
 	return func(ctx context.Context) (guest, error) {
+		if b.base != "" { // what is there are the other version's firewall rules
+			if _, err := b.with(ctx, program, "reconcile"); err != nil {
+				return nil, err
+			}
+		}
 		t, err := b.tenant(ctx, "start")
 		t.program, t.steps = program, steps
 		return t, err
