@@ -2,6 +2,7 @@ package tests
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,6 +49,7 @@ func TestRestart(t *testing.T) {
 			} else {
 				// Stopped while it waits to be restarted, it stays so.
 				k.waitFor(t, func(s observed) bool { return s.Phase == "restarting" })
+				k.hasNoVM(t)
 				k.mvm(t, "tenant", "stop", "acme")
 				k.want(t, "stopped")
 			}
@@ -57,6 +59,19 @@ func TestRestart(t *testing.T) {
 	}
 	t.Run("alone", k.standsAlone)
 	t.Run("turns", k.takesTurns)
+}
+
+// hasNoVM: what needs the VM of a tenant that waits for its restart says so,
+// and does not wait with it.
+func (k *killEnv) hasNoVM(t *testing.T) {
+	t.Helper()
+	for _, args := range [][]string{{"pause", "acme"}, {"volume", "grow", "acme", "64"}, {"secrets", "push", "acme"}} {
+		said, err := k.try(append([]string{"tenant"}, args...)...)
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 4 || !strings.Contains(said, "it waits to be started again, in ") {
+			t.Errorf("%v: %v\n%s", args, err, said)
+		}
+	}
 }
 
 // standsAlone: what runs is neither its caller's nor its caller's session's. It

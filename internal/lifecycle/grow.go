@@ -19,7 +19,7 @@ func (h *Host) growData(ctx context.Context, s Status, mib int) (note string, er
 	if mib < s.Spec.DataMiB {
 		return "", &tenant.InputError{Msg: fmt.Sprintf("the data volume has %d MiB and cannot shrink", s.Spec.DataMiB), Hint: "export it, destroy the tenant, create it smaller and import"}
 	}
-	if s.Running && (s.Phase == tenant.Running || s.Phase == tenant.Paused) {
+	if s.supervised {
 		return h.growLive(ctx, s, mib)
 	}
 	if _, err := h.atRest(ctx, s.ID); err != nil {
@@ -47,9 +47,9 @@ func (h *Host) settleData(ctx context.Context, s Status) (note string, err error
 // growLive grows the disk of a guest that runs, and has the guest grow its file
 // system. Where the guest cannot, the next start does.
 func (h *Host) growLive(ctx context.Context, s Status, mib int) (note string, err error) {
-	client := supervisor.Client{Socket: h.Store.Tenant(s.ID).ControlSocket()}
-	if err := client.Grow(ctx, int64(mib)<<20); err != nil {
-		if ctx.Err() == nil {
+	err = h.askVM(ctx, s, func(c supervisor.Client, ctx context.Context) error { return c.Grow(ctx, int64(mib)<<20) })
+	if err != nil {
+		if ctx.Err() == nil && !errors.Is(err, ErrState) {
 			err = &Error{Kind: ErrState, Msg: err.Error(), Hint: "mvm tenant stop " + s.ID}
 		}
 		return "", fmt.Errorf("cannot grow the data volume: %w", err)

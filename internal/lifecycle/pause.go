@@ -2,6 +2,8 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/supervisor"
@@ -29,14 +31,34 @@ func (h *Host) setPaused(ctx context.Context, id, act string, to tenant.Phase, a
 	if err != nil {
 		return false, err
 	}
-	if !status.Running || status.Phase != tenant.Running && status.Phase != tenant.Paused {
-		return false, &Error{Kind: ErrState, Msg: status.Words(), Hint: "mvm tenant run " + id}
-	}
 	// It is asked also where the state says that it is so: the VMM knows.
 	already = status.Phase == to
-	err = ask(supervisor.Client{Socket: h.Store.Tenant(id).ControlSocket()}, ctx)
+	err = h.askVM(ctx, status, ask)
 	crash.Point(act + "/asked")
 	return already, h.record(id, act, nil, err)
+}
+
+// askVM has a tenant's supervisor do something with its VM. Somebody who is at
+// it already is waited for; where there is no VM, the error says at once why.
+func (h *Host) askVM(ctx context.Context, s Status, ask func(supervisor.Client, context.Context) error) error {
+	if !s.supervised {
+		return &Error{Kind: ErrState, Msg: s.Words(), Hint: "mvm tenant run " + s.ID}
+	}
+	err := ask(supervisor.Client{Socket: h.Store.Tenant(s.ID).ControlSocket()}, ctx)
+	var absent *supervisor.AbsentError
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case errors.As(err, &absent):
+		return &Error{Kind: ErrState, Msg: absent.Why, Hint: fmt.Sprintf("wait until it runs (mvm tenant show %s), or stop it: mvm tenant stop %s", s.ID, s.ID)}
+	case errors.Is(err, supervisor.ErrNoSupervisor): // it does not listen yet, or not any more
+		now, lookErr := h.Observe(s.ID)
+		if lookErr != nil {
+			return lookErr
+		}
+		return &Error{Kind: ErrState, Msg: now.Words(), Hint: "mvm tenant show " + s.ID}
+	}
+	return err
 }
 
 func pausedError(id string) error {

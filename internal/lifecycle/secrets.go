@@ -55,11 +55,15 @@ func (h *Host) PushSecrets(ctx context.Context, id string) error {
 		return err
 	}
 	defer lock.Unlock()
-	if _, err := h.Target(id); err != nil {
+	status, err := h.Observe(id)
+	if err != nil {
 		return err
 	}
-	err = supervisor.Client{Socket: h.Store.Tenant(id).ControlSocket()}.PushSecrets(ctx)
-	if err != nil && ctx.Err() == nil {
+	if status.Running && status.Phase == tenant.Paused {
+		return pausedError(id)
+	}
+	err = h.askVM(ctx, status, supervisor.Client.PushSecrets)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrState) {
 		err = &Error{
 			Kind: ErrState, Msg: err.Error(),
 			Hint: fmt.Sprintf("it has them after a restart: mvm tenant stop %s; mvm tenant run %s", id, id),

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,12 +34,50 @@ type Reply struct {
 	Done   bool   `json:"done,omitempty"`
 	Typing bool   `json:"typing,omitempty"` // what the client types reaches the guest
 	Error  string `json:"error,omitempty"`
+	Absent bool   `json:"absent,omitempty"` // the error is that there is no VM
 
 	Counters *vmm.Counters `json:"counters,omitempty"`
 }
 
 // ErrNoSupervisor means that nothing listens on the control socket.
 var ErrNoSupervisor = errors.New("no supervisor answers")
+
+// AbsentError says why there is no VM to ask.
+type AbsentError struct{ Why string }
+
+func (e *AbsentError) Error() string { return e.Why }
+
+// done is the answer to what has ended so.
+func done(err error) Reply {
+	r := Reply{Done: true}
+	if err != nil {
+		r.Error = err.Error()
+		var absent absence
+		r.Absent = errors.As(err, &absent)
+	}
+	return r
+}
+
+// failure is the error in an answer.
+func (r Reply) failure() error {
+	switch {
+	case r.Absent:
+		return &AbsentError{r.Error}
+	case r.Error != "":
+		return errors.New(r.Error)
+	}
+	return nil
+}
+
+// whileThere lasts until the client hangs up, who has nothing more to say.
+func whileThere(conn net.Conn) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer cancel()
+		conn.Read(make([]byte, 1)) // ends with the connection, at the latest after the answer
+	}()
+	return ctx, cancel
+}
 
 // requestTimeout bounds how long a client may take to say what it wants.
 const requestTimeout = 5 * time.Second
@@ -221,8 +258,10 @@ func (c Client) Counters(ctx context.Context) (vmm.Counters, error) {
 		return vmm.Counters{}, ctx.Err()
 	case err != nil:
 		return vmm.Counters{}, fmt.Errorf("cannot understand the supervisor: %w", err)
-	case r.Error != "" || r.Counters == nil:
-		return vmm.Counters{}, errors.New(cmp.Or(r.Error, "it counts nothing"))
+	case r.failure() != nil:
+		return vmm.Counters{}, r.failure()
+	case r.Counters == nil:
+		return vmm.Counters{}, errors.New("it counts nothing")
 	}
 	return *r.Counters, nil
 }
@@ -259,8 +298,8 @@ func (c Client) do(ctx context.Context, req request, said func(string)) error {
 		if r.Text != "" && said != nil {
 			said(r.Text)
 		}
-		if r.Error != "" {
-			return errors.New(r.Error)
+		if err := r.failure(); err != nil {
+			return err
 		}
 		if r.Done {
 			return nil

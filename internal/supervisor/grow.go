@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"net"
 	"time"
 
 	"github.com/auser/mvm/internal/crash"
@@ -11,21 +10,10 @@ import (
 	"github.com/auser/mvm/internal/volume"
 )
 
-// growDeadline bounds what is waited for the VM and for its VMM's answer.
+// growDeadline bounds the VMM's answer.
 const growDeadline = 30 * time.Second
 
-// handleGrow makes the data volume of the guest that runs larger. It goes on
-// when the client leaves; whoever asks again finds done what was done.
-func (s *supervisor) handleGrow(req request, conn net.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), growDeadline)
-	defer cancel()
-	r := Reply{Done: true}
-	if err := s.withVM(ctx, func(vm vmm.VM) error { return s.grow(ctx, vm, req.Size) }); err != nil {
-		r.Error = err.Error()
-	}
-	reply(conn, r)
-}
-
+// grow makes the data volume of the guest that runs larger.
 func (s *supervisor) grow(ctx context.Context, vm vmm.VM, size int64) error {
 	if err := vmm.AllowFile(vm.Process(), uint64(max(size, 0))); err != nil {
 		return err

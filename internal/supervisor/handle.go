@@ -2,9 +2,9 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/vmm"
@@ -16,15 +16,19 @@ func (s *supervisor) handle(req request, conn *net.UnixConn) {
 	case "stop":
 		s.handleStop(req, conn)
 	case "pause", "resume":
-		s.handlePause(req, conn)
+		s.handleChange(conn, requestTimeout, func(ctx context.Context, vm vmm.VM) error {
+			return s.pauseOrResume(ctx, vm, req.Do)
+		})
 	case "grow":
-		s.handleGrow(req, conn)
+		s.handleChange(conn, growDeadline, func(ctx context.Context, vm vmm.VM) error {
+			return s.grow(ctx, vm, req.Size)
+		})
 	case "counters":
 		s.handleCounters(conn)
 	case "console":
 		s.handleConsole(req, conn)
 	case "push-secrets":
-		s.handlePush(conn)
+		s.handleChange(conn, pushDeadline, s.push)
 	default:
 		reply(conn, Reply{Done: true, Error: fmt.Sprintf("cannot do %q", req.Do)})
 	}
@@ -40,62 +44,48 @@ func (s *supervisor) handleStop(req request, conn net.Conn) {
 	reply(conn, Reply{Done: true})
 }
 
-func (s *supervisor) handlePause(req request, conn net.Conn) {
-	r := Reply{Done: true}
-	select {
-	case vm := <-s.current:
-		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
-		defer cancel()
-		act, ev := vm.Pause, evPause
-		if req.Do == "resume" {
-			act, ev = vm.Resume, evResume
-		}
-		err := act(ctx)
-		if err == nil { // whoever asks again after a failed write finds it done and has it written
-			crash.Point("supervisor/asked-" + req.Do)
-			err = s.enter(ev, "", nil)
-		}
-		if err != nil {
-			r.Error = err.Error()
-		}
-		s.current <- vm
-	default:
-		r.Error = "it does not run"
+// handleChange answers a client who wants act done with the VM. Once begun it
+// goes on when the client leaves; who asks again finds done what was done.
+func (s *supervisor) handleChange(conn net.Conn, limit time.Duration, act func(context.Context, vmm.VM) error) {
+	wanted, cancel := whileThere(conn)
+	defer cancel()
+	reply(conn, done(s.turns.change(wanted, limit, act)))
+}
+
+// pauseOrResume has the VMM do either and writes it down. Who asks again after
+// a failed write finds it done and has it written.
+func (s *supervisor) pauseOrResume(ctx context.Context, vm vmm.VM, verb string) error {
+	act, ev := vm.Pause, evPause
+	if verb == "resume" {
+		act, ev = vm.Resume, evResume
+	}
+	if err := act(ctx); err != nil {
+		return err
+	}
+	crash.Point("supervisor/asked-" + verb)
+	return s.enter(ev, "", nil)
+}
+
+// handleCounters asks the VMM, also while somebody changes the VM.
+func (s *supervisor) handleCounters(conn net.Conn) {
+	counted, err := s.counters()
+	r := done(err)
+	if err == nil {
+		r.Counters = &counted
 	}
 	reply(conn, r)
 }
 
-// withVM does act with the VM, which is nobody else's meanwhile. Somebody else
-// may have it: they are waited for, as long as ctx allows.
-func (s *supervisor) withVM(ctx context.Context, act func(vmm.VM) error) error {
-	select {
-	case vm := <-s.current:
-		defer func() { s.current <- vm }()
-		return act(vm)
-	case <-s.done:
-	case <-ctx.Done():
+func (s *supervisor) counters() (vmm.Counters, error) {
+	vm, _, err := s.turns.look()
+	if err != nil {
+		return vmm.Counters{}, err
 	}
-	return errors.New("it does not run")
-}
-
-// handleCounters asks the VMM.
-func (s *supervisor) handleCounters(conn net.Conn) {
+	counter, ok := vm.(vmm.Counter)
+	if !ok {
+		return vmm.Counters{}, vmm.ErrUnsupported
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 	defer cancel()
-	r := Reply{Done: true}
-	err := s.withVM(ctx, func(vm vmm.VM) error {
-		counter, ok := vm.(vmm.Counter)
-		if !ok {
-			return vmm.ErrUnsupported
-		}
-		counted, err := counter.Counters(ctx)
-		if err == nil {
-			r.Counters = &counted
-		}
-		return err
-	})
-	if err != nil {
-		r.Error = err.Error()
-	}
-	reply(conn, r)
+	return counter.Counters(ctx)
 }

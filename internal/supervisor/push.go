@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"path/filepath"
 	"strings"
 	"time"
@@ -27,34 +26,9 @@ var renewScript string
 // pushDeadline bounds a push, which emulated guests take some seconds for.
 const pushDeadline = time.Minute
 
-// handlePush renews the secrets of the guest that runs. It goes on when the
-// client leaves: half a push would be worse.
-func (s *supervisor) handlePush(conn net.Conn) {
-	r := Reply{Done: true}
-	s.pushing.Lock()
-	defer s.pushing.Unlock()
-	select {
-	case vm := <-s.current:
-		s.current <- vm
-		if err := s.push(vm); err != nil {
-			r.Error = err.Error()
-		}
-	default:
-		r.Error = "it does not run"
-	}
-	reply(conn, r)
-}
-
-func (s *supervisor) push(vm vmm.VM) (err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), pushDeadline)
-	defer cancel()
-	go func() { // a guest that ends has nothing to be asked any more
-		select {
-		case <-vm.Done():
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+// push renews the secrets of the guest that runs. It holds up who wants to
+// change the VM: a guest that was paused meanwhile would leave it half done.
+func (s *supervisor) push(ctx context.Context, _ vmm.VM) (err error) {
 	state, err := s.store.LoadState(s.t.ID)
 	if err != nil {
 		return err

@@ -17,7 +17,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,8 +45,7 @@ type supervisor struct {
 	console  *console
 	stops    chan stopRequest
 	done     chan struct{} // closed when everything is gone
-	current  chan vmm.VM   // holds the VM while there is one
-	pushing  sync.Mutex    // one push of secrets at a time
+	turns    *turns        // of those who act on the VM
 
 	down undo.Stack // takes the current run away
 	left bool       // something of a run may be left, since that failed
@@ -77,7 +75,7 @@ func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) er
 	s := &supervisor{
 		store: st, config: cfg, t: st.Tenant(id), progress: progress,
 		log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		stops: make(chan stopRequest), done: make(chan struct{}), current: make(chan vmm.VM, 1),
+		stops: make(chan stopRequest), done: make(chan struct{}), turns: newTurns(),
 	}
 	if err := s.prepare(); err != nil {
 		s.failStart(err)
@@ -212,9 +210,11 @@ func (s *supervisor) live(ctx context.Context, terminate <-chan os.Signal) error
 		if err := s.enter(evEnded, fmt.Sprintf("%s; starts again in %s", v.why, v.after), func(st *tenant.State) { st.Restarts++ }); err != nil {
 			s.log.Error("cannot write the state", "error", err)
 		}
+		s.turns.take(absence{"it waits to be started again", time.Now().Add(v.after)})
 		if req, stopping := s.pause(v.after, terminate); stopping {
 			return s.stop(ctx, nil, req)
 		}
+		s.turns.take(absence{why: "it is starting"})
 	}
 }
 
@@ -257,7 +257,7 @@ func (s *supervisor) start(ctx context.Context, inARow int, terminate <-chan os.
 		go s.endTurn(ctx, up, turn)
 	}
 	s.log.Info("started", "pid", up.vm.Process().ID().PID, "in_a_row", inARow)
-	s.current <- up.vm
+	s.turns.put(up.vm)
 	s.console.plug(up.vm.Process())
 	return running{up.vm, time.Now()}, nil, nil
 }
@@ -306,7 +306,7 @@ func (s *supervisor) hostStops() stopRequest {
 
 // ended takes down a run whose VMM ended by itself and says how it was.
 func (s *supervisor) ended(ctx context.Context, up running) ending {
-	<-s.current
+	s.turns.take(absence{why: "its VMM has ended"})
 	s.console.plug(nil)
 	exit := up.vm.Exit()
 	e := ending{rebooted: exit.Cause == vmm.GuestEnded, ran: exit.Time.Sub(up.since), reason: exit.Reason}
@@ -320,9 +320,7 @@ func (s *supervisor) ended(ctx context.Context, up running) ending {
 
 // stop ends the guest, or a wait for its restart, because somebody asked.
 func (s *supervisor) stop(ctx context.Context, vm vmm.VM, req stopRequest) error {
-	if vm != nil {
-		<-s.current // nobody pauses it from here on
-	}
+	s.turns.take(absence{why: "it is stopping"}) // nobody pauses it from here on
 	if err := s.enter(evStop, "", nil); err != nil {
 		s.log.Error("cannot write the state", "error", err)
 	}
