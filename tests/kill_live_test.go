@@ -1,11 +1,12 @@
 package tests
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/volume"
 )
 
 // killPaused kills mvm at a pause or resume, then the supervisor, before and
@@ -63,16 +64,16 @@ func (k *killEnv) killPaused(t *testing.T, act string) {
 // killGrowing kills mvm, then the supervisor, while the volume of a guest that
 // runs grows. The same command finishes it: what was there is whole, and the
 // file system takes the room at the next start at the latest.
-func (k *killEnv) killGrowing(t *testing.T) {
-	grow := []string{"tenant", "volume", "grow", "acme", "48"}
+func (k *killEnv) killGrowing(t *testing.T, image, size, already string, points ...string) {
+	grow := []string{"tenant", "volume", "grow", "acme", size}
 	stop := []string{"tenant", "stop", "acme"}
 	if !realGuest() {
 		stop = append(stop, "--force")
 	}
-	for _, point := range []string{"supervisor/extended", "grow/extended", "set/grow", "write/spec.json", "set/spec", "set/egress", "set/state"} {
+	for _, point := range points {
 		t.Run(strings.ReplaceAll(point, "/", "_"), func(t *testing.T) {
 			before := k.files(t)
-			k.mvm(t, create("acme")...)
+			k.mvm(t, createWithVolumes()...)
 			k.link(t)
 			k.writeNote(t)
 			if out, err := k.crash(run(), "MVM_CRASH_AT="+point); err != nil {
@@ -89,21 +90,15 @@ func (k *killEnv) killGrowing(t *testing.T) {
 				k.want(t, "failed")
 			}
 			k.mvm(t, grow...)
-			if said := k.mvm(t, grow...); !strings.Contains(said, "has 48 MiB already") {
+			if said := k.mvm(t, grow...); !strings.Contains(said, already) {
 				t.Errorf("once more it said %q", said)
 			}
 			for _, args := range [][]string{stop, run(), stop} {
 				k.mvm(t, args...)
 			}
-			var volume struct {
-				Size       int64 `json:"size_bytes"`
-				FileSystem int64 `json:"file_system_bytes"`
-			}
-			if err := json.Unmarshal([]byte(k.mvm(t, "tenant", "volume", "show", "acme", "--json")), &volume); err != nil {
-				t.Fatal(err)
-			}
-			if volume.Size != 48<<20 || volume.FileSystem != 48<<20 {
-				t.Errorf("the volume has %d bytes, its file system %d, want 48 MiB", volume.Size, volume.FileSystem)
+			got, err := volume.Inspect(k.path("tenants", "acme", "volumes", image))
+			if err != nil || got.Size != 48<<20 || got.FileSystem != 48<<20 {
+				t.Errorf("the volume has %d bytes, its file system %d, want 48 MiB; %v", got.Size, got.FileSystem, err)
 			}
 			k.finish(t, killCase{act: grow, then: (*killEnv).isStopped}, before, true)
 		})

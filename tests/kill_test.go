@@ -38,6 +38,8 @@ var killCases = []killCase{
 	{"set-egress-running", "set", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "set", "acme", "--egress", "none"}, nil, (*killEnv).isRunning},
 	{"destroy", "destroy", [][]string{createWithVolumes(), {"link"}, run()}, []string{"tenant", "destroy", "acme", "--yes"}, nil, (*killEnv).isGone},
 	{"rollback", "volume rollback", [][]string{create("acme"), {"tenant", "volume", "snapshot", "acme", "before"}, {"lose-note"}}, []string{"tenant", "volume", "rollback", "acme", "before", "--yes"}, nil, (*killEnv).isRolledBack},
+	{"volume-destroy", "volume destroy", [][]string{createWithVolumes(), {"make-work"}}, []string{"tenant", "volume", "destroy", "acme", "/work", "--yes"}, nil, (*killEnv).isKeptAside},
+	{"volume-adopt", "volume adopt", [][]string{create("acme"), {"keep-work"}}, []string{"tenant", "volume", "adopt", "acme", filepath.Base(keptWork)}, nil, (*killEnv).isAdopted},
 	{"reconcile", "start", [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", "always"}, run(), {"kill-supervisor"}}, []string{"reconcile"}, nil, (*killEnv).isRunning},
 }
 
@@ -89,7 +91,12 @@ func TestKillAnywhere(t *testing.T) {
 	for _, act := range []string{"pause", "resume"} {
 		t.Run(act, func(t *testing.T) { k.killPaused(t, act) })
 	}
-	t.Run("grow", k.killGrowing)
+	t.Run("grow", func(t *testing.T) {
+		k.killGrowing(t, "data.ext4", "48", "data volume of tenant acme has 48 MiB already", "supervisor/extended", "grow/extended", "set/grow", "write/spec.json", "set/spec", "set/egress", "set/state")
+	})
+	t.Run("grow-beside", func(t *testing.T) {
+		k.killGrowing(t, "work.ext4", "48M:/work", "volume /work of tenant acme has 48 MiB already", "supervisor/extended", "grow/extended", "set/spec")
+	})
 }
 
 type killEnv struct {
@@ -193,6 +200,10 @@ func (k *killEnv) do(t *testing.T, args []string) {
 	switch args[0] {
 	case "link":
 		k.link(t)
+	case "make-work":
+		k.copyData(t, k.path("tenants", "acme", "volumes", "work.ext4"))
+	case "keep-work":
+		k.copyData(t, k.path(keptWork, "work.ext4"))
 	case "lose-note":
 		if out, err := exec.Command("debugfs", "-w", "-R", "rm note", k.dataVolume()).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
@@ -333,7 +344,11 @@ func (k *killEnv) writeNote(t *testing.T) {
 }
 
 func (k *killEnv) dataVolume() string {
-	return filepath.Join(k.root, "tenants", "acme", "volumes", "data.ext4")
+	return k.path("tenants", "acme", "volumes", "data.ext4")
+}
+
+func (k *killEnv) path(parts ...string) string {
+	return filepath.Join(append([]string{k.root}, parts...)...)
 }
 
 func (k *killEnv) retained(t *testing.T) []string {

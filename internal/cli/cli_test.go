@@ -116,7 +116,7 @@ var withoutJSON = map[string]string{
 	"tenant destroy": "act", "tenant set": "act", "tenant cp": "act", "tenant port-forward": "act",
 	"tenant secrets set": "act", "tenant secrets import": "act", "tenant secrets rm": "act", "tenant secrets push": "act",
 	"tenant volume check": "act", "tenant volume grow": "act", "tenant volume trim": "act", "tenant volume import": "act",
-	"tenant volume snapshot": "act", "tenant volume rollback": "act", "tenant volume rm": "act",
+	"tenant volume snapshot": "act", "tenant volume rollback": "act", "tenant volume rm": "act", "tenant volume destroy": "act", "tenant volume adopt": "act",
 	"builder pull": "act", "builder set": "act", "builder fetch": "act", "builder build-local": "act", "builder share": "act", "retained rm": "act", "net remove": "act",
 	"ssh": "hand on", "logs": "hand on", "console": "hand on", "tenant ssh": "hand on", "tenant exec": "hand on", "tenant logs": "hand on", "tenant console": "hand on",
 	"tenant volume export": "hand on", "top": "hand on",

@@ -26,6 +26,7 @@ var destroyers = map[string][]string{
 	"mvm tenant secrets import":  {"acme"},
 	"mvm tenant secrets rm":      {"acme", "token"},
 	"mvm tenant volume check":    {"acme", "--repair"},
+	"mvm tenant volume destroy":  {"acme", "/work"},
 	"mvm tenant volume import":   {"acme"},
 	"mvm tenant volume rollback": {"acme", "kept"},
 	"mvm tenant volume rm":       {"acme", "kept"},
@@ -112,7 +113,7 @@ func refuses(t *testing.T, cmd *cobra.Command, args []string) {
 			t.Fatal(err)
 		}
 	}
-	must("", "tenant", "create", "acme", "--flake", dir+"/flake", "--data-size", "16")
+	must("", "tenant", "create", "acme", "--flake", dir+"/flake", "--data-size", "16", "--volume", "16M:/work")
 	must("s3cret", "tenant", "secrets", "set", "acme", "token")
 	must("", "tenant", "volume", "snapshot", "acme", "kept")
 	if err := os.Mkdir(dir+"/root/retained/acme-20260801T101500.000Z", 0o700); err != nil {

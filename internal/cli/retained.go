@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +13,7 @@ import (
 func (a *app) retainedCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:     "retained",
-		Short:   "List and remove the data volumes that destroying tenants kept",
+		Short:   "List and remove the volumes that were destroyed and kept",
 		Example: `  mvm retained list`,
 	})
 	cmd.AddCommand(a.retainedList(), a.retainedRm())
@@ -22,7 +23,7 @@ func (a *app) retainedCommand() *cobra.Command {
 func (a *app) retainedList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List the data volumes of tenants that are gone",
+		Short:   "List the volumes that were destroyed and kept",
 		Example: "  mvm retained list",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: a.onHost(func(_ context.Context, h *lifecycle.Host, _ []string) error {
@@ -37,9 +38,9 @@ func (a *app) retainedList() *cobra.Command {
 				a.note("no volume is retained")
 				return nil
 			}
-			t := &table{head: []string{"RETAINED", "ON DISK"}}
+			t := &table{head: []string{"RETAINED", "VOLUMES", "ON DISK"}}
 			for _, k := range list {
-				t.row(k.Name, byteSize(k.Allocated))
+				t.row(k.Name, strings.Join(k.Volumes, " "), byteSize(k.Allocated))
 			}
 			return a.printTable(t)
 		}),
@@ -52,7 +53,7 @@ func (a *app) retainedRm() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:     "rm <name>",
-		Short:   "Remove a retained data volume for good",
+		Short:   "Remove a retained volume for good",
 		Example: "  mvm retained rm acme-20260801T101500.000Z",
 		Args:    exactArgs(1, "the name of a retained volume"),
 		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {

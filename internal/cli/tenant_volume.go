@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,18 +21,19 @@ import (
 func (a *app) tenantVolume() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "volume",
-		Short: "Look at a tenant's data volume, check, grow, copy and keep states of it",
+		Short: "Look at a tenant's volumes, grow and destroy them; check, copy and keep states of its data",
 		Example: `  mvm tenant volume show acme
   mvm tenant volume snapshot acme before-upgrade`,
-		Long: `Look at a tenant's data volume, check, grow, copy and keep states of it.
+		Long: `Look at a tenant's volumes, grow and destroy them; check, copy and keep states of its data.
 
-All but show, grow, and a snapshot where the host's file system shares blocks,
+grow, destroy and adopt are for volumes beside the data, too; the others are for
+the data volume alone. All but show, grow, and a snapshot where the host's file system shares blocks,
 want the tenant stopped. An operation that is killed has not happened; growing
 under a guest that runs may have, and completes when it is asked for again.`,
 	})
 	cmd.AddCommand(
 		a.volumeShow(), a.volumeCheck(), a.volumeGrow(), a.volumeTrim(), a.volumeExport(), a.volumeImport(),
-		a.volumeSnapshot(), a.volumeRollback(), a.volumeRm(),
+		a.volumeSnapshot(), a.volumeRollback(), a.volumeRm(), a.volumeDestroy(), a.volumeAdopt(),
 	)
 	return cmd
 }
@@ -56,8 +60,8 @@ func (a *app) volumeShow() *cobra.Command {
 				state = "in use, or not unmounted cleanly"
 			}
 			fmt.Fprintf(a.Out, "%s\n%s large, %s used in the guest, %s on this host's disk; %s\n", v.Path, byteSize(v.Size), byteSize(v.Used), byteSize(v.Allocated), state)
-			if len(v.Snapshots) == 0 {
-				return nil
+			if err := a.printBeside(v.Beside); err != nil || len(v.Snapshots) == 0 {
+				return err
 			}
 			t := &table{head: []string{"SNAPSHOT", "SIZE", "ON DISK", "MADE"}}
 			for _, s := range v.Snapshots {
@@ -68,6 +72,21 @@ func (a *app) volumeShow() *cobra.Command {
 	}
 	a.jsonFlag(cmd, lifecycle.Volume{})
 	return cmd
+}
+
+func (a *app) printBeside(list []lifecycle.Beside) error {
+	if len(list) == 0 {
+		return nil
+	}
+	t := &table{head: []string{"BESIDE", "SIZE", "ON DISK", "IN THE GUEST"}}
+	for _, b := range list {
+		named := "yes"
+		if !b.Named {
+			named = "no: taken away"
+		}
+		t.row(b.Mount, byteSize(b.Size), byteSize(b.Allocated), named)
+	}
+	return a.printTable(t)
 }
 
 func (a *app) volumeCheck() *cobra.Command {
@@ -100,30 +119,59 @@ func (a *app) volumeCheck() *cobra.Command {
 
 func (a *app) volumeGrow() *cobra.Command {
 	return &cobra.Command{
-		Use:   "grow <id> <MiB>",
-		Short: "Make a data volume larger; it cannot shrink",
-		Long: `Make a data volume larger; it cannot shrink.
+		Use:   "grow <id> <MiB | size:mount>",
+		Short: "Make a volume larger; it cannot shrink",
+		Long: `Make a volume larger; it cannot shrink.
+
+A number of MiB is the data volume's. Of a volume beside it, say its size and
+where it is mounted.
 
 A guest that runs sees the larger disk at once. Its file system grows with it
 where the guest has resize2fs, and else at the next start.`,
-		Example: "  mvm tenant volume grow acme 4096",
-		Args:    exactArgs(2, "a tenant id and the new size in MiB"),
+		Example: "  mvm tenant volume grow acme 4096\n  mvm tenant volume grow acme 20G:/work",
+		Args:    exactArgs(2, "a tenant id and the new size"),
 		RunE: a.onTenant("grow the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			var mib int
-			if _, err := fmt.Sscanf(args[1], "%d", &mib); err != nil || fmt.Sprint(mib) != args[1] {
-				return &tenant.InputError{Msg: fmt.Sprintf("%q is no number of MiB", args[1]), Hint: "mvm tenant volume grow acme 4096"}
-			}
-			done, err := h.Set(ctx, args[0], "/", func(s *tenant.Spec) { s.DataMiB = mib })
+			v, err := parseGrowth(args[1])
 			if err != nil {
 				return err
 			}
-			a.result("the data volume of tenant %s has %d MiB%s", args[0], mib, alreadySo(len(done.Now) == 0))
+			done, err := h.GrowVolume(ctx, args[0], v)
+			if err != nil {
+				return err
+			}
+			name, when := "data volume", ""
+			if v.Mount != tenant.DataMount {
+				name = "volume " + v.Mount
+			}
+			switch {
+			case len(done.Next) > 0:
+				when = " at the next run"
+			case len(done.Now) == 0:
+				when = " already"
+			}
+			a.result("the %s of tenant %s has %d MiB%s", name, args[0], v.SizeMiB, when)
 			if done.Note != "" {
 				a.note("%s", done.Note)
 			}
 			return nil
 		}),
 	}
+}
+
+// parseGrowth reads what a volume is to become.
+func parseGrowth(text string) (tenant.Volume, error) {
+	if strings.Contains(text, ":") {
+		v, err := tenant.ParseVolume(text)
+		if err == nil && v.SizeMiB == 0 {
+			err = &tenant.InputError{Msg: fmt.Sprintf("%q is no size of a volume", text), Hint: "mvm tenant volume grow acme 20G:/work"}
+		}
+		return v, err
+	}
+	mib, err := strconv.Atoi(text)
+	if err != nil || strconv.Itoa(mib) != text {
+		return tenant.Volume{}, &tenant.InputError{Msg: fmt.Sprintf("%q is no number of MiB", text), Hint: "mvm tenant volume grow acme 4096, or 20G:/work for a volume beside the data"}
+	}
+	return tenant.Volume{Mount: tenant.DataMount, SizeMiB: mib}, nil
 }
 
 func (a *app) volumeTrim() *cobra.Command {
@@ -269,5 +317,75 @@ func (a *app) volumeRm() *cobra.Command {
 		}),
 	}
 	yesFlag(cmd, &yes)
+	return cmd
+}
+
+func (a *app) volumeDestroy() *cobra.Command {
+	var wipe, yes bool
+	cmd := &cobra.Command{
+		Use:   "destroy <id> <mount>",
+		Short: "Take a volume beside the data away; it is kept aside unless told otherwise",
+		Long: `Take a volume beside the data away; it is kept aside unless told otherwise.
+
+What is kept is listed by mvm retained list, and given back by mvm tenant volume
+adopt. The tenant must be stopped.`,
+		Example: "  mvm tenant volume destroy acme /work\n  mvm tenant volume destroy acme /work --wipe --yes",
+		Args:    exactArgs(2, "a tenant id and the place where the volume is mounted"),
+		RunE: a.onTenant("destroy a volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			id, mount := args[0], args[1]
+			there, err := h.VolumeRemains(id, mount)
+			if err != nil {
+				return err
+			}
+			if there {
+				what := fmt.Sprintf("Destroy the volume %s of tenant %s", mount, id)
+				if wipe {
+					what += " and wipe it"
+				}
+				if err := a.confirm(ctx, what, yes); err != nil {
+					return err
+				}
+			}
+			done, err := h.DestroyVolume(ctx, id, mount, wipe)
+			if err != nil {
+				return err
+			}
+			switch {
+			case done.Already:
+				a.result("tenant %s has no volume %s already", id, mount)
+			case done.Retained != "":
+				a.result("volume %s of tenant %s destroyed; it is kept as %s", mount, id, filepath.Base(done.Retained))
+			default:
+				a.result("volume %s of tenant %s destroyed", mount, id)
+			}
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVar(&wipe, "wipe", false, "remove it for good")
+	yesFlag(cmd, &yes)
+	waitFlag(cmd)
+	return cmd
+}
+
+func (a *app) volumeAdopt() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "adopt <id> <retained>",
+		Short:   "Give a tenant a volume back that was destroyed and kept",
+		Example: "  mvm tenant volume adopt acme acme-20260801T101500.000Z",
+		Args:    exactArgs(2, "a tenant id and the name of a retained volume"),
+		RunE: a.onTenant("adopt a volume for", func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			volumes, err := h.AdoptVolume(ctx, args[0], args[1])
+			switch {
+			case err != nil:
+				return err
+			case len(volumes) == 0:
+				a.result("nothing is kept as %s any more: it was adopted or removed already", args[1])
+			default:
+				a.result("tenant %s has %s again", args[0], volumes)
+			}
+			return nil
+		}),
+	}
+	waitFlag(cmd)
 	return cmd
 }

@@ -145,7 +145,9 @@ func (h *Host) settleVolumes(t store.Tenant, retained []string, adopt bool, uid 
 	case adopt && adopted(t): // by a create that was killed
 		return "its former one", retained, own(t.VolumesDir(), uid)
 	case adopt:
-		name, rest = retained[len(retained)-1], retained[:len(retained)-1]
+		whole := h.withData(retained)
+		name = whole[len(whole)-1]
+		rest = slices.DeleteFunc(slices.Clone(retained), func(n string) bool { return n == name })
 		return name, rest, h.adopt(name, t, uid)
 	case adopted(t): // by a create that was killed; this one starts fresh
 		kept, err := h.retain(t.ID)
@@ -162,6 +164,7 @@ func (h *Host) settleVolumes(t store.Tenant, retained []string, adopt bool, uid 
 func (h *Host) checkAdoption(t store.Tenant, retained []string, spec tenant.Spec) error {
 	path := t.DataVolume()
 	if !adopted(t) {
+		retained = h.withData(retained)
 		if len(retained) == 0 {
 			return &tenant.InputError{Msg: fmt.Sprintf("no data volume of a tenant %s is retained", t.ID), Hint: "leave out --adopt-volumes"}
 		}

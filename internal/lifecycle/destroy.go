@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"time"
 
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/store"
@@ -117,7 +115,7 @@ func (h *Host) retain(id string) (string, error) {
 	} else if err != nil {
 		return "", fmt.Errorf("cannot keep the data volume: %w", err)
 	}
-	dir := filepath.Join(h.Store.RetainedDir(), id+"-"+time.Now().UTC().Format("20060102T150405.000Z"))
+	dir := h.retainedDir(id)
 	if err := os.Rename(t.VolumesDir(), dir); err != nil {
 		return "", fmt.Errorf("cannot keep the data volume: %w", err)
 	}

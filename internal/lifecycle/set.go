@@ -44,7 +44,7 @@ func (h *Host) Set(ctx context.Context, id, dir string, change func(*tenant.Spec
 	}
 	done := effects(status, spec)
 	if len(SpecDiff(status.Spec, spec)) == 0 && status.State.Spec.Egress == spec.Egress {
-		done.Note, err = h.settleData(ctx, status)
+		done.Note, err = h.settle(ctx, status)
 		return done, err
 	}
 	err = h.apply(ctx, status, spec, &done.Note)
@@ -84,7 +84,12 @@ func effects(s Status, to tenant.Spec) Changed {
 	}
 	add(next, "vcpus", s.Spec.VCPUs, to.VCPUs)
 	add(next, "mem_mib", s.Spec.MemMiB, to.MemMiB)
-	add(next, "volumes", s.Spec.Volumes.String(), to.Volumes.String())
+	grown := s.Spec.Volumes // as far as the run that goes on has them
+	if live(s.Phase) {
+		grown = s.Spec.Volumes.Grown(s.State.Spec.Volumes.Grown(to.Volumes))
+	}
+	add(&done.Now, "volumes", s.Spec.Volumes.String(), grown.String())
+	add(next, "volumes", grown.String(), to.Volumes.String())
 	wanted := to.Machine.Fields()
 	for i, f := range s.Spec.Machine.Fields() {
 		add(next, f.Name, f.Value, wanted[i].Value)
@@ -103,11 +108,8 @@ func effects(s Status, to tenant.Spec) Changed {
 func (h *Host) apply(ctx context.Context, s Status, to tenant.Spec, note *string) error {
 	err := sequence(ctx, "set", []step{
 		{"grow", func(ctx context.Context) error {
-			if to.DataMiB == s.Spec.DataMiB {
-				return nil
-			}
 			var err error
-			*note, err = h.growData(ctx, s, to.DataMiB)
+			*note, err = h.growAll(ctx, s, to)
 			return err
 		}},
 	})
@@ -129,7 +131,10 @@ func (h *Host) apply(ctx context.Context, s Status, to tenant.Spec, note *string
 			return h.applyEgress(ctx, s.State, to.Egress)
 		}},
 		{"state", func(context.Context) error {
-			return h.Store.UpdateState(to.TenantID, func(st *tenant.State) error { st.Spec.Egress = to.Egress; return nil })
+			return h.Store.UpdateState(to.TenantID, func(st *tenant.State) error {
+				st.Spec.Egress, st.Spec.Volumes = to.Egress, st.Spec.Volumes.Grown(to.Volumes)
+				return nil
+			})
 		}},
 	})
 }

@@ -26,6 +26,7 @@ type Volume struct {
 	Dirty      bool       `json:"dirty"`      // not unmounted cleanly, or mounted now
 	Errors     bool       `json:"errors"`     // the guest's kernel met errors
 	Snapshots  []Snapshot `json:"snapshots"`
+	Beside     []Beside   `json:"beside"`
 }
 
 // Snapshot is a state of a data volume that was kept.
@@ -38,7 +39,8 @@ type Snapshot struct {
 
 // ShowVolume looks at a tenant's data volume.
 func (h *Host) ShowVolume(id string) (Volume, error) {
-	if err := h.MustExist(id); err != nil {
+	spec, err := h.Store.LoadSpec(id)
+	if err != nil {
 		return Volume{}, err
 	}
 	t := h.Store.Tenant(id)
@@ -49,6 +51,9 @@ func (h *Host) ShowVolume(id string) (Volume, error) {
 	v := Volume{
 		Path: t.DataVolume(), Size: info.Size, Allocated: info.Allocated, FileSystem: info.FileSystem,
 		Used: info.Used, Dirty: info.Dirty, Errors: info.Errors, Snapshots: []Snapshot{},
+	}
+	if v.Beside, err = volumesBeside(t, spec); err != nil {
+		return v, err
 	}
 	list, err := volume.Snapshots(t.SnapshotsDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -182,10 +187,11 @@ func (h *Host) withVolume(ctx context.Context, id, act string, detail map[string
 	return h.record(id, act, detail, do(h.Store.Tenant(id), state))
 }
 
-// Kept is a data volume that destroying a tenant kept.
+// Kept are volumes that were destroyed, a tenant's all or one, and kept aside.
 type Kept struct {
-	Name      string `json:"name"`
-	Allocated int64  `json:"allocated_bytes"`
+	Name      string   `json:"name"`
+	Volumes   []string `json:"volumes"` // by where they were mounted
+	Allocated int64    `json:"allocated_bytes"`
 }
 
 // RetainedVolumes lists what destroy kept, oldest first for each tenant.
@@ -197,7 +203,8 @@ func (h *Host) RetainedVolumes() ([]Kept, error) {
 	list := make([]Kept, len(names))
 	for i, name := range names {
 		list[i].Name = name
-		list[i].Allocated = imageBytes(filepath.Join(h.Store.RetainedDir(), name))
+		dir := filepath.Join(h.Store.RetainedDir(), name)
+		list[i].Volumes, list[i].Allocated = mountsIn(dir), imageBytes(dir)
 	}
 	return list, nil
 }

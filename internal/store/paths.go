@@ -2,6 +2,7 @@ package store
 
 import (
 	"path/filepath"
+	"strings"
 
 	"github.com/auser/mvm/internal/tenant"
 )
@@ -79,6 +80,15 @@ func (t Tenant) Volume(v tenant.Volume) string {
 		return filepath.Join(t.FoldersDir(), v.FileName())
 	}
 	return filepath.Join(t.VolumesDir(), v.FileName())
+}
+
+// GoingDir is what a volume beside the data is moved to on its way out of the
+// tenant, and GoingVolume its image there.
+func (t Tenant) GoingDir(v tenant.Volume) string {
+	return filepath.Join(t.VolumesDir(), ".going-"+strings.TrimSuffix(v.FileName(), ".ext4"))
+}
+func (t Tenant) GoingVolume(v tenant.Volume) string {
+	return filepath.Join(t.GoingDir(v), v.FileName())
 }
 
 // FoldersDir holds the copies of folders of the host.

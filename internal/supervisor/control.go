@@ -24,7 +24,8 @@ import (
 type request struct {
 	Do      string        `json:"do"` // stop, console, counters, pause, resume, grow, push-secrets
 	Timeout time.Duration `json:"timeout,omitempty"`
-	Size    int64         `json:"size,omitempty"`  // bytes of the data volume
+	Size    int64         `json:"size,omitempty"`  // bytes of the volume
+	Mount   string        `json:"mount,omitempty"` // of the volume
 	Input   bool          `json:"input,omitempty"` // the client would like to type
 }
 
@@ -210,10 +211,10 @@ func (c Client) Resume(ctx context.Context) error {
 	return c.do(ctx, request{Do: "resume"}, nil)
 }
 
-// Grow makes the data volume size bytes large and shows the guest. Its file
+// Grow makes the volume at mount size bytes large and shows the guest. Its file
 // system stays as it is.
-func (c Client) Grow(ctx context.Context, size int64) error {
-	return c.do(ctx, request{Do: "grow", Size: size}, nil)
+func (c Client) Grow(ctx context.Context, mount string, size int64) error {
+	return c.do(ctx, request{Do: "grow", Mount: mount, Size: size}, nil)
 }
 
 // Console returns a connection that carries the console's bytes. With input,

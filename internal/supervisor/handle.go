@@ -21,7 +21,7 @@ func (s *supervisor) handle(req request, conn *net.UnixConn) {
 		})
 	case "grow":
 		s.handleChange(conn, growDeadline, func(ctx context.Context, vm vmm.VM) error {
-			return s.grow(ctx, vm, req.Size)
+			return s.grow(ctx, vm, req.Mount, req.Size)
 		})
 	case "counters":
 		s.handleCounters(conn)

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -159,11 +160,19 @@ func (s *supervisor) limitSelf() error {
 	}
 	largest := max(uint64(now), smallestFileLimit, uint64(s.config.Logs.ConsoleMaxMiB)<<20)
 	for _, v := range spec.Volumes {
-		mib := v.SizeMiB
 		if v.Folder != "" {
-			mib = tenant.MaxFolderMiB
+			largest = max(largest, tenant.MaxFolderMiB<<20)
+			continue
 		}
-		largest = max(largest, uint64(mib)<<20)
+		largest = max(largest, uint64(v.SizeMiB)<<20)
+		has, may, err := volume.Sizes(s.t.Volume(v))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it is made at this start
+		}
+		if err != nil {
+			return err
+		}
+		largest, most = max(largest, uint64(has)), max(most, may) // it may have more than it is to have
 	}
 	if spec.HugePages { // QEMU's are a file in memory
 		largest = max(largest, uint64(spec.MemMiB)<<20)

@@ -49,16 +49,16 @@ func (l *launch) prepareVolume(ctx context.Context, v tenant.Volume) error {
 	if err != nil {
 		return err
 	}
-	// Its file system may lack a little of the image, and would be grown in vain
-	// at each start.
-	if have := info.Size() >> 20; have != int64(v.SizeMiB) {
-		err := volume.Grow(ctx, path, v.SizeMiB)
-		if errors.Is(err, volume.ErrShrink) { // one that was kept from an earlier time
-			return &fault.Error{Err: err, Hint: fmt.Sprintf("give it the size that it has: --volume %dM:%s", have, v.Mount)}
-		}
-		if err != nil {
+	// It may have more: it was grown and that not written down yet, or it is one
+	// that was kept from an earlier time. Its file system may lack a little of the
+	// image, and would be grown in vain at each start.
+	switch have := info.Size() >> 20; {
+	case have < int64(v.SizeMiB):
+		if err := volume.Grow(ctx, path, v.SizeMiB); err != nil {
 			return err
 		}
+	case have > int64(v.SizeMiB):
+		l.note(fmt.Sprintf("volume %s has %d MiB, more than the %d that it is to have: a volume does not shrink", v.Mount, have, v.SizeMiB))
 	}
 	lock, report, err := volume.Acquire(ctx, path)
 	if err != nil {

@@ -77,14 +77,22 @@ func TestVolumes(t *testing.T) {
 	if info, err := volume.Inspect(s.t.Volume(work)); err != nil || info.Size != 64<<20 || info.FileSystem < 60<<20 {
 		t.Errorf("it has not grown: %+v, %v", info, err)
 	}
+	// One that has more than it is to have, as after a growth that was killed,
+	// keeps it.
 	work.SizeMiB = 32
+	if err := start(work); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	if info, err := volume.Inspect(s.t.Volume(work)); err != nil || info.Size != 64<<20 {
+		t.Errorf("it has shrunk: %+v, %v", info, err)
+	}
 	missing := tenant.Volume{Mount: "/x", Folder: filepath.Join(folder, "gone")}
 	inRoot := tenant.Volume{Mount: "/x", Folder: filepath.Dir(st.Root)}
 	for name, c := range map[string]struct {
 		volume tenant.Volume
 		advice string
 	}{
-		"shrinks":                   {work, "give it the size that it has: --volume 64M:/srv/work"},
 		"is gone":                   {missing, "make the folder again, or take the volume away: --volume none:/x"},
 		"holds the state directory": {inRoot, ""},
 	} {

@@ -16,7 +16,9 @@ const (
 	// into a volume: 16 GiB.
 	MaxFolderMiB = 16 << 10
 
-	dataMount     = "/data"
+	// DataMount is where a guest mounts its data volume.
+	DataMount = "/data"
+
 	maxMountBytes = 64 // all words together must fit a kernel command line
 )
 
@@ -65,6 +67,24 @@ func (v Volumes) At(mount string) (Volume, bool) {
 	return v[i], true
 }
 
+// Kept is the place, from 0 on, of the volume that is mounted there and kept
+// from run to run; -1 where there is none.
+func (v Volumes) Kept(mount string) int {
+	return slices.IndexFunc(v, func(one Volume) bool { return one.Mount == mount && one.Folder == "" })
+}
+
+// Grown is v with the larger sizes that volumes of to have at the same places,
+// where both are kept from run to run.
+func (v Volumes) Grown(to Volumes) Volumes {
+	grown := slices.Clone(v)
+	for i, one := range grown {
+		if at := to.Kept(one.Mount); at >= 0 && one.Folder == "" {
+			grown[i].SizeMiB = max(one.SizeMiB, to[at].SizeMiB)
+		}
+	}
+	return grown
+}
+
 func (v Volumes) index(mount string) int {
 	return slices.IndexFunc(v, func(one Volume) bool { return one.Mount == mount })
 }
@@ -84,9 +104,9 @@ func ParseVolume(s string) (Volume, error) {
 	what, v := s[:i], Volume{Mount: s[i+1:]}
 	size := sizePattern.FindStringSubmatch(what)
 	switch {
-	case v.Mount == dataMount && size == nil:
-		return Volume{}, &InputError{Msg: dataMount + " is the data volume's, which has a size", Hint: "use <size>:/data, or mount the folder at another place"}
-	case v.Mount != dataMount:
+	case v.Mount == DataMount && size == nil:
+		return Volume{}, &InputError{Msg: DataMount + " is the data volume's, which has a size", Hint: "use <size>:/data, or mount the folder at another place"}
+	case v.Mount != DataMount:
 		if err := v.checkMount(); err != nil {
 			return Volume{}, err
 		}
@@ -117,7 +137,7 @@ func (s *Spec) ChangeVolumes(changes []Volume) {
 	for _, v := range changes {
 		i := volumes.index(v.Mount)
 		switch {
-		case v.Mount == dataMount:
+		case v.Mount == DataMount:
 			s.DataMiB = v.SizeMiB
 		case v.none() && i >= 0:
 			volumes = slices.Delete(volumes, i, i+1)
@@ -136,7 +156,7 @@ func (s *Spec) ChangeVolumes(changes []Volume) {
 
 // Beside says whether this is a volume beside the data, and not its size or the
 // end of one.
-func (v Volume) Beside() bool { return v.Mount != dataMount && !v.none() }
+func (v Volume) Beside() bool { return v.Mount != DataMount && !v.none() }
 
 func (v Volume) none() bool { return v.SizeMiB == 0 && v.Folder == "" }
 
@@ -145,6 +165,9 @@ var mountPattern = regexp.MustCompile(`^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$`)
 // systemFolders are the guest's own, or mvm's: nothing is mounted there or
 // below.
 var systemFolders = []string{"bin", "boot", "data", "dev", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "nix", "proc", "run", "sbin", "sys", "tmp", "usr"}
+
+// CheckMount refuses what is no place to mount a volume.
+func CheckMount(mount string) error { return Volume{Mount: mount}.checkMount() }
 
 func (v Volume) checkMount() error {
 	first, _, deeper := strings.Cut(strings.TrimPrefix(v.Mount, "/"), "/")
@@ -196,6 +219,13 @@ func (v Volumes) validate() error {
 // FileName is what the volume's image is called: another for every mount.
 func (v Volume) FileName() string {
 	return strings.ReplaceAll(strings.TrimPrefix(v.Mount, "/"), "/", "+") + ".ext4"
+}
+
+// MountOf is where the volume belongs whose image is called so.
+func MountOf(fileName string) (mount string, ok bool) {
+	name, ok := strings.CutSuffix(fileName, ".ext4")
+	mount = "/" + strings.ReplaceAll(name, "+", "/")
+	return mount, ok && (mount == DataMount || CheckMount(mount) == nil)
 }
 
 // DiskBytes is what the volumes that are kept may take of the host's disk, the

@@ -1,0 +1,281 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/auser/mvm/internal/atomicfile"
+	"github.com/auser/mvm/internal/crash"
+	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// Beside is a volume that a tenant keeps beside its data.
+type Beside struct {
+	Mount     string `json:"mount"`
+	Size      int64  `json:"size_bytes"`
+	Allocated int64  `json:"allocated_bytes"` // on the host's disk
+	Named     bool   `json:"named"`           // the spec names it: the guest gets it
+}
+
+// volumesBeside lists the volumes beside the data that were made.
+func volumesBeside(t store.Tenant, spec tenant.Spec) ([]Beside, error) {
+	list := []Beside{}
+	for _, mount := range mountsIn(t.VolumesDir()) {
+		if mount == tenant.DataMount {
+			continue
+		}
+		path := t.Volume(tenant.Volume{Mount: mount})
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, fmt.Errorf("cannot look at the volume %s: %w", mount, err)
+		}
+		list = append(list, Beside{Mount: mount, Size: info.Size(), Allocated: fileBytes(path), Named: spec.Volumes.Kept(mount) >= 0})
+	}
+	return list, nil
+}
+
+// mountsIn says which volumes' images are in a folder, by their mounts.
+func mountsIn(dir string) []string {
+	mounts := []string{}
+	entries, _ := os.ReadDir(dir) // a folder that is not there holds none
+	for _, e := range entries {
+		if mount, ok := tenant.MountOf(e.Name()); ok && e.Type().IsRegular() {
+			mounts = append(mounts, mount)
+		}
+	}
+	return mounts
+}
+
+// GrowVolume makes a volume larger that the tenant has.
+func (h *Host) GrowVolume(ctx context.Context, id string, v tenant.Volume) (Changed, error) {
+	missing := false
+	done, err := h.Set(ctx, id, "/", func(s *tenant.Spec) {
+		if missing = v.Mount != tenant.DataMount && s.Volumes.Kept(v.Mount) < 0; !missing {
+			s.ChangeVolumes([]tenant.Volume{v})
+		}
+	})
+	if err == nil && missing {
+		err = &tenant.InputError{Msg: fmt.Sprintf("it has no volume %s that is kept", v.Mount), Hint: fmt.Sprintf("mvm tenant set %s --volume %s gives it one", id, v)}
+	}
+	return done, err
+}
+
+// VolumeRemains says whether there is anything of a volume beside the data that
+// DestroyVolume would take away.
+func (h *Host) VolumeRemains(id, mount string) (bool, error) {
+	if mount == tenant.DataMount {
+		return false, &tenant.InputError{Msg: "the data volume goes with its tenant", Hint: "mvm tenant destroy " + id}
+	}
+	if err := tenant.CheckMount(mount); err != nil {
+		return false, err
+	}
+	spec, err := h.Store.LoadSpec(id)
+	if err != nil {
+		return false, err
+	}
+	if _, named := spec.Volumes.At(mount); named {
+		return true, nil
+	}
+	t, v := h.Store.Tenant(id), tenant.Volume{Mount: mount}
+	for _, path := range []string{t.Volume(v), t.GoingVolume(v)} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// DestroyVolume takes a volume beside the data away from a tenant that does not
+// run, and keeps it aside unless it is to be wiped.
+func (h *Host) DestroyVolume(ctx context.Context, id, mount string, wipe bool) (Destroyed, error) {
+	lock, err := h.Store.LockTenant(ctx, id, h.Wait)
+	if err != nil {
+		return Destroyed{}, err
+	}
+	defer lock.Unlock()
+	if there, err := h.VolumeRemains(id, mount); err != nil || !there {
+		return Destroyed{Already: err == nil}, err
+	}
+	if _, err := h.atRest(ctx, id); err != nil {
+		return Destroyed{}, err
+	}
+	var done Destroyed
+	t, v := h.Store.Tenant(id), tenant.Volume{Mount: mount}
+	if !wipe && (exists(t.Volume(v)) || exists(t.GoingVolume(v))) {
+		done.Retained = h.retainedDir(id)
+	}
+	detail := map[string]any{"mount": mount, "wipe": wipe, "retained": done.Retained}
+	err = sequence(ctx, "volume-destroy", []step{
+		{"record", func(context.Context) error { return h.record(id, "volume destroy", detail, nil) }},
+		{"spec", func(context.Context) error {
+			spec, err := h.Store.LoadSpec(id)
+			if err != nil {
+				return err
+			}
+			spec.ChangeVolumes([]tenant.Volume{v}) // of neither size nor folder: none
+			return h.Store.SaveSpec(spec)
+		}},
+		{"volume", func(context.Context) error {
+			if wipe {
+				return errors.Join(removeFile(t.Volume(v)), os.RemoveAll(t.GoingDir(v)))
+			}
+			return h.retainVolume(t, v, done.Retained)
+		}},
+	})
+	return done, h.recordFailure(id, "volume destroy", detail, err)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// retainVolume moves one volume aside, into the folder dir of its own, which
+// appears with the volume in it or not at all. What a call that was killed has
+// begun is finished first.
+func (h *Host) retainVolume(t store.Tenant, v tenant.Volume, dir string) error {
+	going := t.GoingDir(v)
+	for {
+		if err := os.MkdirAll(going, 0o700); err != nil {
+			return fmt.Errorf("cannot keep the volume: %w", err)
+		}
+		crash.Point("volume-destroy/aside")
+		if len(mountsIn(going)) == 0 {
+			err := os.Rename(t.Volume(v), t.GoingVolume(v))
+			if errors.Is(err, fs.ErrNotExist) { // none is left, or none was ever made
+				return os.Remove(going)
+			}
+			if err != nil {
+				return fmt.Errorf("cannot keep the volume: %w", err)
+			}
+			crash.Point("volume-destroy/moved")
+		}
+		if err := os.Rename(going, dir); err != nil {
+			return fmt.Errorf("cannot keep the volume: %w", err)
+		}
+		if err := errors.Join(atomicfile.SyncDir(h.Store.RetainedDir()), atomicfile.SyncDir(t.VolumesDir())); err != nil {
+			return err
+		}
+		crash.Point("volume-destroy/kept")
+		dir = h.retainedDir(t.ID) // for one that was made after an earlier call was killed
+	}
+}
+
+// retainedDir is a new name for what is kept of a tenant.
+func (h *Host) retainedDir(id string) string {
+	return filepath.Join(h.Store.RetainedDir(), id+"-"+time.Now().UTC().Format("20060102T150405.000Z"))
+}
+
+// AdoptVolume gives a tenant that does not run the volumes back that
+// DestroyVolume kept of it under that name, and says which: none where nothing
+// is kept under it any more.
+func (h *Host) AdoptVolume(ctx context.Context, id, name string) (tenant.Volumes, error) {
+	lock, err := h.Store.LockTenant(ctx, id, h.Wait)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
+	state, err := h.atRest(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := h.Store.LoadSpec(id)
+	if err != nil {
+		return nil, err
+	}
+	adopted, err := h.adoptable(id, name)
+	if err != nil || len(adopted) == 0 {
+		return nil, err
+	}
+	spec.ChangeVolumes(adopted)
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	t, from := h.Store.Tenant(id), filepath.Join(h.Store.RetainedDir(), name)
+	detail := map[string]any{"name": name, "volumes": adopted.String()}
+	err = sequence(ctx, "volume-adopt", []step{
+		{"own", func(context.Context) error { return own(from, state.UID) }},
+		{"take", func(context.Context) error { return take(adopted, from, t) }},
+		{"spec", func(context.Context) error { return h.Store.SaveSpec(spec) }},
+		{"record", func(context.Context) error { return h.record(id, "volume adopt", detail, nil) }},
+		{"former", func(context.Context) error { return os.RemoveAll(from) }},
+	})
+	return adopted, h.recordFailure(id, "volume adopt", detail, err)
+}
+
+// take gives the volumes' images in from a second name among the tenant's, so
+// that a call that is killed finds them again.
+func take(volumes tenant.Volumes, from string, t store.Tenant) error {
+	for _, v := range volumes {
+		image := filepath.Join(from, v.FileName())
+		if err := os.Link(image, t.Volume(v)); err != nil && !sameFile(image, t.Volume(v)) {
+			return fmt.Errorf("cannot adopt the volume %s: %w", v.Mount, err)
+		}
+	}
+	return atomicfile.SyncDir(t.VolumesDir())
+}
+
+// adoptable are the volumes that are kept under that name, if the tenant can
+// have them back.
+func (h *Host) adoptable(id, name string) (tenant.Volumes, error) {
+	there, err := h.RetainedRemains(name)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(h.Store.RetainedDir(), name)
+	mounts := mountsIn(dir)
+	owner, _, _ := cutLast(name, "-")
+	switch {
+	case owner != id:
+		return nil, &tenant.InputError{Msg: fmt.Sprintf("%s was not a volume of tenant %s", name, id), Hint: "mvm retained list shows what is kept"}
+	case !there:
+		return nil, nil
+	case slices.Contains(mounts, tenant.DataMount) || len(mounts) == 0:
+		return nil, &tenant.InputError{Msg: name + " is all that a tenant had, its data too", Hint: "mvm tenant create --adopt-volumes takes it"}
+	}
+	var all tenant.Volumes
+	for _, mount := range mounts {
+		v := tenant.Volume{Mount: mount}
+		image, own := filepath.Join(dir, v.FileName()), h.Store.Tenant(id).Volume(v)
+		info, err := os.Stat(image)
+		if err != nil {
+			return nil, fmt.Errorf("cannot look at the retained volume: %w", err)
+		}
+		if _, err := os.Lstat(own); err == nil && !sameFile(image, own) {
+			return nil, &Error{Kind: ErrState, Msg: "it has a volume " + mount + " already", Hint: fmt.Sprintf("mvm tenant volume destroy %s %s", id, mount)}
+		}
+		v.SizeMiB = int((info.Size() + 1<<20 - 1) >> 20)
+		all = append(all, v)
+	}
+	return all, nil
+}
+
+func sameFile(a, b string) bool {
+	one, err := os.Lstat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Lstat(b)
+	return err == nil && os.SameFile(one, other)
+}
+
+// withData are the names of those retained folders that hold a data volume.
+func (h *Host) withData(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return !slices.Contains(mountsIn(filepath.Join(h.Store.RetainedDir(), name)), tenant.DataMount)
+	})
+}
