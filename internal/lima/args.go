@@ -35,6 +35,8 @@ type Inputs struct {
 	// be a local one.
 	Tenant string
 	Root   string // the state directory inside, if the command line names one
+	// Frees says that afterwards copies may be left that nobody uses any more.
+	Frees bool
 
 	named bool   // a flake is named
 	dir   string // what names are seen from
@@ -62,6 +64,9 @@ var (
 
 // runners are the verbs that start tenants.
 var runners = [][]string{{"tenant", "run"}, {"t", "run"}, {"tenant", "restart"}, {"t", "restart"}}
+
+// freers are the verbs after which copies may be of no more use.
+var freers = [][]string{{"gc"}, {"destroy"}, {"tenant", "destroy"}, {"t", "destroy"}}
 
 // volumeVerbs take volumes.
 var volumeVerbs = slices.Concat(devVerbs, creators, [][]string{{"tenant", "set"}, {"t", "set"}})
@@ -120,6 +125,7 @@ func FindInputs(args []string, dir string) Inputs {
 			words, at = append(words, word), append(at, i)
 		}
 	}
+	in.Frees = begins(words, freers)
 	switch {
 	case help:
 		return Inputs{Args: slices.Clone(args), dir: dir, Root: in.Root}

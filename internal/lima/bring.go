@@ -72,10 +72,17 @@ func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) (
 
 // shown is what is of interest of a tenant.
 type shown struct {
-	Spec struct {
-		FlakeRef string        `json:"flake_ref"`
-		Volumes  []shownVolume `json:"volumes"`
-	} `json:"spec"`
+	ID    string    `json:"tenant_id"`
+	Error string    `json:"error"` // it cannot be read
+	Spec  shownSpec `json:"spec"`
+	State struct {
+		Spec shownSpec `json:"spec"` // of the last run, or the one that goes on
+	} `json:"state"`
+}
+
+type shownSpec struct {
+	FlakeRef string        `json:"flake_ref"`
+	Volumes  []shownVolume `json:"volumes"`
 }
 
 // refresh copies a flake that the VM knows by its path, if it is of this host.

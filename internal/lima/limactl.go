@@ -20,6 +20,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/run"
 )
@@ -255,7 +257,7 @@ func (vm *VM) lock(ctx context.Context) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock the Lima VM: %w", err)
 	}
-	if err := lockFile(ctx, f, func() { vm.Say("waiting for another mvm that prepares the Lima VM") }); err != nil {
+	if err := lockFile(ctx, f, unix.LOCK_EX, func() { vm.Say("waiting for another mvm that prepares the Lima VM") }); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("cannot lock the Lima VM: %w", err)
 	}

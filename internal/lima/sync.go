@@ -3,8 +3,6 @@ package lima
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"io/fs"
@@ -131,18 +129,17 @@ tar -xpf - -C "$new"
 rm -f "$record"
 if [ -e "$top" ] || [ -L "$top" ]; then mv -T "$top" "$new/old"; fi
 mv -T "$new/tree" "$top"
-echo "$hash" >"$record.new"
+printf "%s\n%s\n" "$hash" "$top" >"$record.new"
 mv "$record.new" "$record"`
 
 // hasScript says which version of the folder is there.
-const hasScript = `if [ -d "$2" ]; then cat "$1" 2>/dev/null || true; fi`
+const hasScript = `if [ -d "$2" ]; then head -n 1 "$1" 2>/dev/null || true; fi`
 
 const syncDir = "/var/lib/mvm-lima/sync"
 
 // send has the VM receive what write writes, unless it has that already.
 func (vm *VM) send(ctx context.Context, s Source, write func(io.Writer) error) (sent bool, err error) {
-	sum := sha256.Sum256([]byte(s.Top))
-	record := syncDir + "/" + hex.EncodeToString(sum[:8])
+	record := recordOf(s.Top)
 	have, err := vm.inside(ctx, nil, "sudo", "sh", "-c", hasScript, "mvm", record, s.Top)
 	if err != nil || strings.TrimSpace(have) == s.Hash {
 		return false, err

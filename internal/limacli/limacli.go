@@ -210,7 +210,12 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 	if err != nil {
 		return fmt.Errorf("cannot tell the working directory: %w", err)
 	}
-	in := lima.FindInputs(args, dir)
+	in, env := lima.FindInputs(args, dir), lima.Env(a.env)
+	release, err := a.vm.HoldCopies(ctx, in, env)
+	if err != nil {
+		return err
+	}
+	defer release()
 	stdin, err := a.input(ctx, in, dir)
 	if err != nil {
 		return err
@@ -218,7 +223,6 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 	if stdin != a.in {
 		defer stdin.Close()
 	}
-	env := lima.Env(a.env)
 	if err := a.vm.Bring(ctx, &in, dir, env); err != nil {
 		return err
 	}
@@ -234,7 +238,10 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 			return a.runInside(ctx, c)
 		})
 	}
-	return a.runInside(ctx, c)
+	if err := a.runInside(ctx, c); err != nil || !in.Frees {
+		return err
+	}
+	return a.vm.RemoveCopies(ctx, slices.Contains(args, "--dry-run"))
 }
 
 func (a *app) runInside(ctx context.Context, c lima.Command) error {

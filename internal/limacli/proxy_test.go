@@ -73,13 +73,16 @@ func guest(args []string) int {
 		os.Stdout.Write(data)
 	case "dev", "start", "doctor":
 		fmt.Printf("%q\n", args)
-	case "setup", "bootstrap":
+	case "setup", "bootstrap", "gc", "destroy":
 		fmt.Printf("%q\n", args)
 	case "tenant":
 		if args[1] == "show" {
 			data, _ := os.ReadFile("/var/lib/spec-of-" + args[2])
 			os.Stdout.Write(data)
 			return 0
+		}
+		if args[1] == "list" {
+			return list(args)
 		}
 		if args[1] == "exec" {
 			return inGuest(args[2], args[4:])
@@ -94,6 +97,24 @@ func guest(args []string) int {
 	case "apply":
 		fmt.Printf("%q\n", args)
 		io.Copy(os.Stdout, os.Stdin)
+	}
+	return 0
+}
+
+// list prints the file list of the state directory, or no tenants, and fails
+// where that is empty.
+func list(args []string) int {
+	dir := "/var/lib"
+	if i := slices.Index(args, "--root"); i >= 0 && args[i+1] != "/var/lib/mvm" {
+		dir = args[i+1]
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "list"))
+	if err != nil {
+		data = []byte("[]")
+	}
+	os.Stdout.Write(data)
+	if len(data) == 0 {
+		return 1
 	}
 	return 0
 }
@@ -187,6 +208,18 @@ func (w *world) setUp(t *testing.T) {
 	if out, code := w.mvm(t, "", "setup", "--machine", "software"); code != 0 {
 		t.Fatalf("setup ended with %d: %s", code, out)
 	}
+}
+
+// configDir is where the user's programs keep their own files.
+func (w *world) configDir(t *testing.T) string {
+	t.Helper()
+	for _, kv := range w.env {
+		if dir, ok := strings.CutPrefix(kv, "XDG_CONFIG_HOME="); ok && strings.HasPrefix(dir, os.TempDir()) {
+			return dir
+		}
+	}
+	t.Fatal("there is no folder for settings")
+	return ""
 }
 
 func (w *world) command(args ...string) *exec.Cmd {
