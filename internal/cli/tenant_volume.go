@@ -78,11 +78,11 @@ func (a *app) printBeside(list []lifecycle.Beside) error {
 	if len(list) == 0 {
 		return nil
 	}
-	t := &table{head: []string{"BESIDE", "SIZE", "ON DISK", "IN THE GUEST"}}
+	t := &table{head: []string{"BESIDE", "SIZE", "ON DISK", "IN THE SPEC"}}
 	for _, b := range list {
 		named := "yes"
 		if !b.Named {
-			named = "no: taken away"
+			named = "no"
 		}
 		t.row(b.Mount, byteSize(b.Size), byteSize(b.Allocated), named)
 	}
