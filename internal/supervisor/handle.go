@@ -49,7 +49,7 @@ func (s *supervisor) handleStop(req request, conn net.Conn) {
 func (s *supervisor) handleChange(conn net.Conn, limit time.Duration, act func(context.Context, vmm.VM) error) {
 	wanted, cancel := whileThere(conn)
 	defer cancel()
-	reply(conn, done(s.turns.change(wanted, limit, act)))
+	reply(conn, done(s.seat.change(wanted, limit, act)))
 }
 
 // pauseOrResume has the VMM do either and writes it down. Who asks again after
@@ -77,7 +77,7 @@ func (s *supervisor) handleCounters(conn net.Conn) {
 }
 
 func (s *supervisor) counters() (vmm.Counters, error) {
-	vm, _, err := s.turns.look()
+	vm, _, err := s.seat.look()
 	if err != nil {
 		return vmm.Counters{}, err
 	}

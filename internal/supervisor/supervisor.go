@@ -46,7 +46,7 @@ type supervisor struct {
 	console  *console
 	stops    chan stopRequest
 	done     chan struct{} // closed when everything is gone
-	turns    *turns        // of those who act on the VM
+	seat     *seat         // holds the VM while there is one
 
 	down undo.Stack // takes the current run away
 	left bool       // something of a run may be left, since that failed
@@ -76,7 +76,7 @@ func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) er
 	s := &supervisor{
 		store: st, config: cfg, t: st.Tenant(id), progress: progress,
 		log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		stops: make(chan stopRequest), done: make(chan struct{}), turns: newTurns(),
+		stops: make(chan stopRequest), done: make(chan struct{}), seat: newSeat(),
 	}
 	if err := s.prepare(); err != nil {
 		s.failStart(err)
@@ -219,11 +219,11 @@ func (s *supervisor) live(ctx context.Context, terminate <-chan os.Signal) error
 		if err := s.enter(evEnded, fmt.Sprintf("%s; starts again in %s", v.why, v.after), func(st *tenant.State) { st.Restarts++ }); err != nil {
 			s.log.Error("cannot write the state", "error", err)
 		}
-		s.turns.take(absence{"it waits to be started again", time.Now().Add(v.after)})
+		s.seat.take(absence{"it waits to be started again", time.Now().Add(v.after)})
 		if req, stopping := s.pause(v.after, terminate); stopping {
 			return s.stop(ctx, nil, req)
 		}
-		s.turns.take(absence{why: "it is starting"})
+		s.seat.take(absence{why: "it is starting"})
 	}
 }
 
@@ -266,7 +266,7 @@ func (s *supervisor) start(ctx context.Context, inARow int, terminate <-chan os.
 		go s.endTurn(ctx, up, turn)
 	}
 	s.log.Info("started", "pid", up.vm.Process().ID().PID, "in_a_row", inARow)
-	s.turns.put(up.vm)
+	s.seat.put(up.vm)
 	s.console.plug(up.vm.Process())
 	return running{up.vm, time.Now()}, nil, nil
 }
@@ -315,7 +315,7 @@ func (s *supervisor) hostStops() stopRequest {
 
 // ended takes down a run whose VMM ended by itself and says how it was.
 func (s *supervisor) ended(ctx context.Context, up running) ending {
-	s.turns.take(absence{why: "its VMM has ended"})
+	s.seat.take(absence{why: "its VMM has ended"})
 	s.console.plug(nil)
 	exit := up.vm.Exit()
 	e := ending{rebooted: exit.Cause == vmm.GuestEnded, ran: exit.Time.Sub(up.since), reason: exit.Reason}
@@ -329,7 +329,7 @@ func (s *supervisor) ended(ctx context.Context, up running) ending {
 
 // stop ends the guest, or a wait for its restart, because somebody asked.
 func (s *supervisor) stop(ctx context.Context, vm vmm.VM, req stopRequest) error {
-	s.turns.take(absence{why: "it is stopping"}) // nobody pauses it from here on
+	s.seat.take(absence{why: "it is stopping"}) // nobody pauses it from here on
 	if err := s.enter(evStop, "", nil); err != nil {
 		s.log.Error("cannot write the state", "error", err)
 	}

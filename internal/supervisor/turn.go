@@ -67,9 +67,11 @@ func (s *supervisor) awaitTurn(ctx context.Context, terminate <-chan os.Signal) 
 		select {
 		case <-done:
 			s.did("turn", began)
+			s.seat.take(absence{why: "it is starting"})
 			return place, nil, failed
 		case <-grace.C:
 			s.tell(Progress{Queued: true})
+			s.seat.take(absence{why: "it waits for its turn to boot"})
 			if err := s.store.UpdateState(s.t.ID, func(st *tenant.State) error { st.Reason = "it waits for its turn to boot"; return nil }); err != nil {
 				return nil, nil, err
 			}

@@ -18,33 +18,33 @@ func nothing(context.Context, vmm.VM) error { return nil }
 
 // Where there is no VM, everybody hears at once why.
 func TestAbsentVM(t *testing.T) {
-	turns := newTurns()
+	seat := newSeat()
 	never := func(context.Context, vmm.VM) error {
 		t.Error("something was done with a VM that is not there")
 		return nil
 	}
 	wants := func(why string) {
 		t.Helper()
-		_, _, look := turns.look()
-		for _, err := range []error{look, turns.change(t.Context(), time.Minute, never)} {
+		_, _, look := seat.look()
+		for _, err := range []error{look, seat.change(t.Context(), time.Minute, never)} {
 			if err == nil || err.Error() != why {
 				t.Errorf("got %v, want %q", err, why)
 			}
 		}
 	}
 	wants("it is starting")
-	turns.put(someVM{})
-	if err := turns.change(t.Context(), time.Minute, nothing); err != nil {
+	seat.put(someVM{})
+	if err := seat.change(t.Context(), time.Minute, nothing); err != nil {
 		t.Error(err)
 	}
-	turns.take(absence{why: "its VMM has ended"})
+	seat.take(absence{why: "its VMM has ended"})
 	wants("its VMM has ended")
-	turns.take(absence{"it waits to be started again", time.Now().Add(-time.Second)})
+	seat.take(absence{"it waits to be started again", time.Now().Add(-time.Second)})
 	wants("it waits to be started again, in 0s")
-	turns.take(absence{"it waits to be started again", time.Now().Add(time.Hour - time.Millisecond)})
+	seat.take(absence{"it waits to be started again", time.Now().Add(time.Hour - time.Millisecond)})
 	wants("it waits to be started again, in 1h0m0s")
-	turns.put(someVM{})
-	if _, _, err := turns.look(); err != nil {
+	seat.put(someVM{})
+	if _, _, err := seat.look(); err != nil {
 		t.Error(err)
 	}
 }
@@ -52,35 +52,35 @@ func TestAbsentVM(t *testing.T) {
 // Changes are made one after the other; who waits is served, and who does not
 // want it any more is not.
 func TestChangesTakeTurns(t *testing.T) {
-	turns := newTurns()
-	turns.put(someVM{})
+	seat := newSeat()
+	seat.put(someVM{})
 	begun, end := make(chan struct{}), make(chan struct{})
 	results := make(chan error, 2)
 	go func() {
-		results <- turns.change(t.Context(), time.Minute, func(context.Context, vmm.VM) error {
+		results <- seat.change(t.Context(), time.Minute, func(context.Context, vmm.VM) error {
 			close(begun)
 			<-end
 			return errors.New("first")
 		})
 	}()
 	<-begun
-	if _, _, err := turns.look(); err != nil {
+	if _, _, err := seat.look(); err != nil {
 		t.Errorf("nobody may look beside a change: %v", err)
 	}
 	left, leave := context.WithCancel(t.Context())
 	leave()
-	if err := turns.change(left, time.Minute, nothing); !errors.Is(err, context.Canceled) {
+	if err := seat.change(left, time.Minute, nothing); !errors.Is(err, context.Canceled) {
 		t.Errorf("what nobody wants any more: %v", err)
 	}
 	go func() {
-		results <- turns.change(t.Context(), time.Minute, func(context.Context, vmm.VM) error { return errors.New("second") })
+		results <- seat.change(t.Context(), time.Minute, func(context.Context, vmm.VM) error { return errors.New("second") })
 	}()
 	close(end)
 	got := []string{(<-results).Error(), (<-results).Error()}
 	if strings.Join(got, " ") != "first second" && strings.Join(got, " ") != "second first" {
 		t.Errorf("the changes said %q", got)
 	}
-	err := turns.change(t.Context(), time.Nanosecond, func(ctx context.Context, _ vmm.VM) error {
+	err := seat.change(t.Context(), time.Nanosecond, func(ctx context.Context, _ vmm.VM) error {
 		<-ctx.Done()
 		return ctx.Err()
 	})
@@ -91,12 +91,12 @@ func TestChangesTakeTurns(t *testing.T) {
 
 // Who acts on a VM that is taken away ends first, and who waits hears why.
 func TestVMIsTakenAway(t *testing.T) {
-	turns := newTurns()
-	turns.put(someVM{})
+	seat := newSeat()
+	seat.put(someVM{})
 	begun, results := make(chan struct{}), make(chan error, 2)
 	acting := true
 	go func() {
-		results <- turns.change(t.Context(), time.Minute, func(ctx context.Context, _ vmm.VM) error {
+		results <- seat.change(t.Context(), time.Minute, func(ctx context.Context, _ vmm.VM) error {
 			close(begun)
 			<-ctx.Done()
 			acting = false // the race detector sees where take does not wait
@@ -104,8 +104,8 @@ func TestVMIsTakenAway(t *testing.T) {
 		})
 	}()
 	<-begun
-	go func() { results <- turns.change(t.Context(), time.Minute, nothing) }()
-	turns.take(absence{why: "it is stopping"})
+	go func() { results <- seat.change(t.Context(), time.Minute, nothing) }()
+	seat.take(absence{why: "it is stopping"})
 	if acting {
 		t.Error("it was taken from somebody who acts on it")
 	}
@@ -118,8 +118,8 @@ func TestVMIsTakenAway(t *testing.T) {
 
 // A client who hangs up while it waits for its turn wants nothing any more.
 func TestClientLeavesTheQueue(t *testing.T) {
-	s := &supervisor{turns: newTurns()}
-	s.turns.put(someVM{})
+	s := &supervisor{seat: newSeat()}
+	s.seat.put(someVM{})
 	l, err := listen(filepath.Join(t.TempDir(), "control.sock"))
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestClientLeavesTheQueue(t *testing.T) {
 		<-asked
 		return result
 	}
-	err = s.turns.change(t.Context(), time.Minute, func(context.Context, vmm.VM) error {
+	err = s.seat.change(t.Context(), time.Minute, func(context.Context, vmm.VM) error {
 		ctx, hangUp := context.WithCancel(t.Context())
 		result := ask(ctx)
 		hangUp()
@@ -159,7 +159,7 @@ func TestClientLeavesTheQueue(t *testing.T) {
 
 // What a client hears of a VM that is not there can be told from what failed.
 func TestAbsenceCrossesTheSocket(t *testing.T) {
-	s := &supervisor{turns: newTurns()}
+	s := &supervisor{seat: newSeat()}
 	l, err := listen(filepath.Join(t.TempDir(), "control.sock"))
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func TestAbsenceCrossesTheSocket(t *testing.T) {
 			t.Errorf("%s: %v", verb, err)
 		}
 	}
-	s.turns.put(someVM{})
+	s.seat.put(someVM{})
 	var absent *AbsentError
 	if _, err := c.Counters(t.Context()); err == nil || errors.As(err, &absent) {
 		t.Errorf("a VMM that counts nothing: %v", err)

@@ -9,9 +9,9 @@ import (
 	"github.com/auser/mvm/internal/vmm"
 )
 
-// turns holds the VM while there is one. Who changes it has it alone, who waits
+// seat holds the VM while there is one. Who changes it has it alone, who waits
 // for that has their turn; where there is no VM, everybody hears at once why.
-type turns struct {
+type seat struct {
 	turn chan struct{} // full while somebody changes the VM
 
 	mu     sync.Mutex
@@ -20,8 +20,8 @@ type turns struct {
 	gone   chan struct{} // closed when the VM is taken away
 }
 
-func newTurns() *turns {
-	return &turns{turn: make(chan struct{}, 1), absent: absence{why: "it is starting"}}
+func newSeat() *seat {
+	return &seat{turn: make(chan struct{}, 1), absent: absence{why: "it is starting"}}
 }
 
 // absence is why there is no VM, and until when, where that is known.
@@ -38,7 +38,7 @@ func (a absence) Error() string {
 }
 
 // put says that there is a VM from here on.
-func (t *turns) put(vm vmm.VM) {
+func (t *seat) put(vm vmm.VM) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.vm, t.gone = vm, make(chan struct{})
@@ -46,7 +46,7 @@ func (t *turns) put(vm vmm.VM) {
 
 // take takes the VM away, if there is one. Who acts on it is told to end, and
 // has ended when this returns.
-func (t *turns) take(a absence) {
+func (t *seat) take(a absence) {
 	t.mu.Lock()
 	there := t.vm != nil
 	t.vm, t.absent = nil, a
@@ -60,7 +60,7 @@ func (t *turns) take(a absence) {
 
 // look is the VM, for what may be done beside others, and what is closed when
 // it is taken away.
-func (t *turns) look() (vmm.VM, <-chan struct{}, error) {
+func (t *seat) look() (vmm.VM, <-chan struct{}, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.vm == nil {
@@ -72,7 +72,7 @@ func (t *turns) look() (vmm.VM, <-chan struct{}, error) {
 // change does act with the VM, which nobody else changes meanwhile. Whoever does
 // is waited for while wanted lasts. From then on act has as long as limit says,
 // and no longer than the VM is there.
-func (t *turns) change(wanted context.Context, limit time.Duration, act func(context.Context, vmm.VM) error) error {
+func (t *seat) change(wanted context.Context, limit time.Duration, act func(context.Context, vmm.VM) error) error {
 	for {
 		_, gone, err := t.look()
 		if err != nil {
@@ -89,7 +89,7 @@ func (t *turns) change(wanted context.Context, limit time.Duration, act func(con
 	}
 }
 
-func (t *turns) act(limit time.Duration, act func(context.Context, vmm.VM) error) error {
+func (t *seat) act(limit time.Duration, act func(context.Context, vmm.VM) error) error {
 	vm, gone, err := t.look() // it may have gone while this waited
 	if err != nil {
 		return err
