@@ -18,7 +18,12 @@ func (a *app) tenantRun() *cobra.Command {
 		Short: "Start a tenant's microVM and wait until the guest answers on SSH",
 		Long: `Start a tenant's microVM and wait until the guest answers on SSH.
 
-Ctrl-C while waiting for the guest stops the waiting, not the guest.`,
+On the software tier as many guests boot side by side as there are CPUs. A tenant
+that has to wait for its turn can be stopped meanwhile, and --timeout begins when
+it boots.
+
+Ctrl-C while waiting for the guest, or for its turn, stops the waiting, not the
+guest.`,
 		Example: "  mvm tenant run acme\n  mvm tenant run acme --no-wait\n  mvm tenant run acme --trace run.json",
 		Args:    exactArgs(1, "one tenant id"),
 		RunE: a.onTenant("run", func(ctx context.Context, h *lifecycle.Host, args []string) error {
