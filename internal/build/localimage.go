@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -20,29 +21,19 @@ import (
 // a container registry. Fetching it needs the network, importing it needs the
 // engine: the two are apart, so that they can happen in different places.
 
-// LocalImageOptions say where the local image comes from.
+// LocalImageOptions say what the local image is made of.
 type LocalImageOptions struct {
-	Suite  string // of Debian; "" is DefaultSuite
-	Mirror string // "" is Debian's own
+	Suite string // of Debian; "" is trixie, which has Nix 2.26
 }
 
-// Where the local image comes from by default. Trixie has Nix 2.26.
-const (
-	DefaultSuite  = "trixie"
-	DefaultMirror = "http://deb.debian.org/debian"
-)
+const debianMirror = "http://deb.debian.org/debian"
 
 // localPackages are what a build needs beside Debian's essential packages: git
 // is for git+… references.
 const localPackages = "nix-bin,ca-certificates,git"
 
 func (o LocalImageOptions) withDefaults() LocalImageOptions {
-	if o.Suite == "" {
-		o.Suite = DefaultSuite
-	}
-	if o.Mirror == "" {
-		o.Mirror = DefaultMirror
-	}
+	o.Suite = cmp.Or(o.Suite, "trixie")
 	return o
 }
 
@@ -95,7 +86,7 @@ func mmdebstrapArgs(opts LocalImageOptions, target string) []string {
 		// Tenants' stores are filled from it, owner included (see prepareScript).
 		`--customize-hook=mkdir -p "$1"/nix/var/mvm`,
 		`--customize-hook=chown -R `+readyStore+`:`+readyStore+` "$1"/nix`,
-		opts.Suite, target, opts.Mirror)
+		opts.Suite, target, debianMirror)
 }
 
 // bootstrapEnv adds the folders of the system's tools to PATH, which a user's
