@@ -85,37 +85,45 @@ func (s *supervisor) awaitTurn(ctx context.Context, terminate <-chan os.Signal) 
 	}
 }
 
-// endTurn gives the place back when the guest has booted: it answers where SSH
-// should, or it has nothing to do. A kernel has nothing to wait for before its
-// timer works.
+// endTurn gives the place back when the guest has booted.
 func (s *supervisor) endTurn(ctx context.Context, l *launch, turn *store.Lock) {
 	defer turn.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, longestTurn)
 	defer cancel()
-	began := time.Now()
 	target := ssh.Target{ID: s.t.ID, Addr: l.state.Net.IP}
+	answers := func(patience time.Duration) bool { return ssh.Listens(ctx, target, patience) }
+	if !booted(ctx, l.vm.Done(), answers, l.vm.Process().ID().Busy) {
+		s.log.Warn("the guest is busy and does not answer: others may boot", "after", longestTurn)
+	}
+}
+
+// booted returns when the guest answers where SSH should, has nothing to do, or
+// has ended, and is false if ctx ends before that. A kernel is busy until its
+// timer works: before, it has nothing that could wake it.
+func booted(ctx context.Context, ended <-chan struct{}, answers func(patience time.Duration) bool, busy func() (bool, error)) bool {
+	began := time.Now()
 	look := time.NewTicker(bootLook)
 	defer look.Stop()
 	for quiet := 0; quiet < quietLooks; {
 		// A guest that is slow to boot is slow to answer, too.
-		if ssh.Listens(ctx, target, max(bootLook, time.Since(began)/20)) {
-			return
+		if answers(max(bootLook, time.Since(began)/20)) {
+			return true
 		}
-		busy, err := l.vm.Process().ID().Busy()
+		is, err := busy()
 		if err != nil {
-			return // it has ended
+			return true // it has ended
 		}
 		quiet++
-		if busy {
+		if is {
 			quiet = 0
 		}
 		select {
-		case <-l.vm.Done():
-			return
+		case <-ended:
+			return true
 		case <-ctx.Done():
-			s.log.Warn("the guest is busy and does not answer: others may boot", "after", longestTurn)
-			return
+			return false
 		case <-look.C:
 		}
 	}
+	return true
 }
