@@ -28,13 +28,13 @@ import (
 
 // Entry is one act.
 type Entry struct {
-	Seq    int            `json:"seq"` // from 1, without gaps
-	Time   time.Time      `json:"time"`
-	UID    int            `json:"uid"`
+	Seq    int            `json:"seq"`  // from 1, without gaps
+	Time   time.Time      `json:"time"` // in UTC
+	UID    int            `json:"uid"`  // who did it
 	User   string         `json:"user,omitempty"`
 	SudoBy string         `json:"sudo_user,omitempty"` // who called sudo
 	Tenant string         `json:"tenant,omitempty"`
-	Act    string         `json:"act"`
+	Act    string         `json:"act"`    // create, build, start, end, stop, set, secrets set, volume snapshot, destroy and so on; of the host setup, builder, gc, reconcile and so on
 	Result string         `json:"result"` // ok or failed
 	Error  string         `json:"error,omitempty"`
 	Detail map[string]any `json:"detail,omitempty"` // spec, artifacts, versions

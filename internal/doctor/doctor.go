@@ -33,8 +33,8 @@ const (
 
 // Finding is what a check saw.
 type Finding struct {
-	Level Level  `json:"level"`
-	Found string `json:"found"`
+	Level Level  `json:"level"`         // ok, note, warning or failure
+	Found string `json:"found"`         // what was seen
 	Fix   string `json:"fix,omitempty"` // what to do about it
 }
 

@@ -14,12 +14,12 @@ import (
 // Status is a tenant as it was found, not as it was written down.
 type Status struct {
 	ID      string       `json:"tenant_id"`
-	Phase   tenant.Phase `json:"phase"`
+	Phase   tenant.Phase `json:"phase"` // created, starting, running, paused, stopping, stopped, failed or restarting
 	Reason  string       `json:"reason,omitempty"`
 	Since   time.Time    `json:"since,omitzero"`
-	Running bool         `json:"running"` // the VMM process is there, now
-	Built   bool         `json:"built"`
-	Spec    tenant.Spec  `json:"spec"`
+	Running bool         `json:"running"`         // the VMM process is there, now
+	Built   bool         `json:"built"`           // there is something to boot
+	Spec    tenant.Spec  `json:"spec"`            // as asked for
 	State   tenant.State `json:"state"`           // as written down
 	Error   string       `json:"error,omitempty"` // the state cannot be read
 

@@ -47,9 +47,9 @@ func (h *Host) AuditAll() ([]audit.Entry, error) {
 // Verified is what the chain of one record shows.
 type Verified struct {
 	Tenant  string `json:"tenant,omitempty"` // empty: the host's
-	Records int    `json:"records"`
-	Last    string `json:"last,omitempty"`  // SHA-256 of the last record's line
-	Error   string `json:"error,omitempty"` // why the chain does not hold
+	Records int    `json:"records"`          // how many there are
+	Last    string `json:"last,omitempty"`   // SHA-256 of the last record's line
+	Error   string `json:"error,omitempty"`  // why the chain does not hold
 }
 
 // VerifyAudit checks the chain of a record. With had, a hash that was the last

@@ -15,8 +15,8 @@ import (
 
 // Status is what there is of the tenants' network at this moment.
 type Status struct {
-	Firewall   string                    `json:"firewall"` // nft, iptables, or empty
-	Forwarding bool                      `json:"ipv4_forwarding"`
+	Firewall   string                    `json:"firewall"`        // nft, iptables, or empty
+	Forwarding bool                      `json:"ipv4_forwarding"` // on this host
 	Gateway    netip.Prefix              `json:"gateway"`
 	Resolvers  []netip.Addr              `json:"resolvers"`
 	Bridges    []Link                    `json:"bridges"`
@@ -30,8 +30,8 @@ type Link struct {
 	Bridge string `json:"bridge,omitempty"` // of a TAP
 	MAC    string `json:"mac"`
 	UID    int    `json:"uid,omitempty"` // of a TAP: who may open it
-	Up     bool   `json:"up"`
-	InUse  bool   `json:"in_use"` // a TAP that a VMM holds, a bridge with such a TAP
+	Up     bool   `json:"up"`            // it is switched on
+	InUse  bool   `json:"in_use"`        // a TAP that a VMM holds, a bridge with such a TAP
 	// As the host sees them: received is what the tenants sent.
 	RxBytes   uint64 `json:"rx_bytes"`
 	RxPackets uint64 `json:"rx_packets"`

@@ -43,13 +43,13 @@ func (e *InputError) Advice() string { return e.Hint }
 type Spec struct {
 	SchemaVersion int    `json:"schema_version"`
 	TenantID      string `json:"tenant_id"`
-	FlakeRef      string `json:"flake_ref"`
-	Profile       string `json:"profile"`
-	VCPUs         int    `json:"vcpus"`
-	MemMiB        int    `json:"mem_mib"`
-	DataMiB       int    `json:"data_mib"`
-	Egress        string `json:"egress"`
-	Restart       string `json:"restart"`
+	FlakeRef      string `json:"flake_ref"` // a folder of this host, or what Nix takes
+	Profile       string `json:"profile"`   // which guest of the flake
+	VCPUs         int    `json:"vcpus"`     // 1 to 32
+	MemMiB        int    `json:"mem_mib"`   // memory, in MiB
+	DataMiB       int    `json:"data_mib"`  // size of the data volume, in MiB
+	Egress        string `json:"egress"`    // open, none or allow:<cidr>[:<tcp or udp>/<port>],…
+	Restart       string `json:"restart"`   // no, on-failure[:n], always or unless-stopped
 
 	Volumes Volumes `json:"volumes,omitzero"` // beside the data
 
