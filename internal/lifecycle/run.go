@@ -55,6 +55,7 @@ func (h *Host) answered(ctx context.Context, id string, o RunOptions, began time
 		if err != nil {
 			return Ran{}, err
 		}
+		h.tellAnswers(ctx, id)
 	}
 	state, err := h.Store.LoadState(id)
 	return Ran{State: state, Already: already, Ready: time.Since(began)}, err

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/auser/mvm/internal/config"
+	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -51,6 +53,17 @@ func (h *Host) waitForTurn(ctx context.Context, id string) error {
 			return stoppedWaiting(ctx)
 		}
 	}
+}
+
+// tellAnswers ends the turn of a guest that has answered. Where this cannot be
+// told, or there is no turn, nothing is lost but time: it ends by itself.
+func (h *Host) tellAnswers(ctx context.Context, id string) {
+	if h.Config.Tier != config.TierSoftware {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_ = supervisor.Client{Socket: h.Store.Tenant(id).ControlSocket()}.Answers(ctx)
 }
 
 func stoppedWaiting(ctx context.Context) error {

@@ -78,18 +78,6 @@ func Await(ctx context.Context, t Target, failed func(error) error) error {
 	}
 }
 
-// Listens says whether somebody takes connections where the guest should answer
-// on SSH. It waits for that as long as ctx allows, and at most for patience.
-func Listens(ctx context.Context, t Target, patience time.Duration) bool {
-	dialer := net.Dialer{Timeout: patience}
-	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(t.Addr, strconv.Itoa(t.port())))
-	if err != nil {
-		return false
-	}
-	_ = conn.Close() // it has served its purpose
-	return true
-}
-
 // Exec runs argv in the guest without the system's ssh client and returns the
 // first of what it wrote.
 func Exec(ctx context.Context, t Target, argv ...string) (string, error) {

@@ -205,21 +205,6 @@ func TestPatienceOfOneAttempt(t *testing.T) {
 	}
 }
 
-func TestListens(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	target := Target{Addr: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port}
-	if !Listens(t.Context(), target, time.Minute) {
-		t.Error("nobody is seen where somebody listens")
-	}
-	l.Close()
-	if Listens(t.Context(), target, time.Minute) {
-		t.Error("somebody is seen where nobody listens any more")
-	}
-}
-
 func calls(target Target) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Await": func(ctx context.Context) error {

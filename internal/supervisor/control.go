@@ -22,7 +22,7 @@ import (
 
 // request is what a client asks for.
 type request struct {
-	Do      string        `json:"do"` // stop, console, counters, pause, resume, grow, push-secrets
+	Do      string        `json:"do"` // stop, answers, console, counters, pause, resume, grow, push-secrets
 	Timeout time.Duration `json:"timeout,omitempty"`
 	Size    int64         `json:"size,omitempty"`  // bytes of the volume
 	Mount   string        `json:"mount,omitempty"` // of the volume
@@ -199,6 +199,11 @@ type Client struct{ Socket string }
 // the VM's lifetime is gone. said is told what is being done.
 func (c Client) Stop(ctx context.Context, timeout time.Duration, said func(string)) error {
 	return c.do(ctx, request{Do: "stop", Timeout: timeout}, said)
+}
+
+// Answers tells that the guest does: others may boot.
+func (c Client) Answers(ctx context.Context) error {
+	return c.do(ctx, request{Do: "answers"}, nil)
 }
 
 // Pause stops the guest's vCPUs until Resume.

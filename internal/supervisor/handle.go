@@ -25,6 +25,8 @@ func (s *supervisor) handle(req request, conn *net.UnixConn) {
 		})
 	case "counters":
 		s.handleCounters(conn)
+	case "answers":
+		s.handleAnswers(conn)
 	case "console":
 		s.handleConsole(req, conn)
 	case "push-secrets":

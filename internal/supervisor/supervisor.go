@@ -47,6 +47,7 @@ type supervisor struct {
 	stops    chan stopRequest
 	done     chan struct{} // closed when everything is gone
 	seat     *seat         // holds the VM while there is one
+	answered chan struct{} // holds the word that the guest answers, which ends its turn to boot
 
 	down undo.Stack // takes the current run away
 	left bool       // something of a run may be left, since that failed
@@ -77,6 +78,7 @@ func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) er
 		store: st, config: cfg, t: st.Tenant(id), progress: progress,
 		log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		stops: make(chan stopRequest), done: make(chan struct{}), seat: newSeat(),
+		answered: make(chan struct{}, 1),
 	}
 	if err := s.prepare(); err != nil {
 		s.failStart(err)
@@ -246,6 +248,10 @@ func (s *supervisor) start(ctx context.Context, inARow int, terminate <-chan os.
 		return running{}, stop, err
 	}
 	crash.Point("supervisor/turn")
+	select { // the word is of an earlier run
+	case <-s.answered:
+	default:
+	}
 	up, err := s.bringUp(ctx)
 	if err != nil {
 		err = s.record("start", up.detail, err)

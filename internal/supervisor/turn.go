@@ -3,13 +3,13 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"runtime"
 	"time"
 
 	"github.com/auser/mvm/internal/config"
 	"github.com/auser/mvm/internal/crash"
-	"github.com/auser/mvm/internal/ssh"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
 )
@@ -90,24 +90,27 @@ func (s *supervisor) endTurn(ctx context.Context, l *launch, turn *store.Lock) {
 	defer turn.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, longestTurn)
 	defer cancel()
-	target := ssh.Target{ID: s.t.ID, Addr: l.state.Net.IP}
-	answers := func(patience time.Duration) bool { return ssh.Listens(ctx, target, patience) }
-	if !booted(ctx, l.vm.Done(), answers, l.vm.Process().ID().Busy) {
-		s.log.Warn("the guest is busy and does not answer: others may boot", "after", longestTurn)
+	if !booted(ctx, l.vm.Done(), s.answered, l.vm.Process().ID().Busy) {
+		s.log.Warn("the guest is busy and nobody knows it to answer: others may boot", "after", longestTurn)
 	}
 }
 
-// booted returns when the guest answers where SSH should, has nothing to do, or
-// has ended, and is false if ctx ends before that. A kernel is busy until its
-// timer works: before, it has nothing that could wake it.
-func booted(ctx context.Context, ended <-chan struct{}, answers func(patience time.Duration) bool, busy func() (bool, error)) bool {
-	began := time.Now()
+// booted returns when somebody knows that the guest answers, when it has nothing
+// to do, or has ended, and is false if ctx ends before that. A kernel is busy
+// until its timer works: before, it has nothing that could wake it. To knock at
+// the guest's door here would make it slower.
+func booted(ctx context.Context, ended, answered <-chan struct{}, busy func() (bool, error)) bool {
 	look := time.NewTicker(bootLook)
 	defer look.Stop()
 	for quiet := 0; quiet < quietLooks; {
-		// A guest that is slow to boot is slow to answer, too.
-		if answers(max(bootLook, time.Since(began)/20)) {
+		select {
+		case <-answered:
 			return true
+		case <-ended:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-look.C:
 		}
 		is, err := busy()
 		if err != nil {
@@ -117,13 +120,15 @@ func booted(ctx context.Context, ended <-chan struct{}, answers func(patience ti
 		if is {
 			quiet = 0
 		}
-		select {
-		case <-ended:
-			return true
-		case <-ctx.Done():
-			return false
-		case <-look.C:
-		}
 	}
 	return true
+}
+
+// handleAnswers takes the word of one who has talked to the guest.
+func (s *supervisor) handleAnswers(conn net.Conn) {
+	select {
+	case s.answered <- struct{}{}:
+	default: // it is known
+	}
+	reply(conn, Reply{Done: true})
 }
