@@ -139,10 +139,10 @@ func (c *command) ends(t *testing.T, code int, said string) {
 
 // runWaits runs a tenant and returns when it waits for its turn, after so many
 // others.
-func (k *killEnv) runWaits(t *testing.T, id string, others int, flags ...string) *command {
+func (k *killEnv) runWaits(t *testing.T, id string, before int, flags ...string) *command {
 	t.Helper()
 	c := k.background(t, append([]string{"tenant", "run", id}, flags...)...)
-	c.told = fmt.Sprintf("it waits for its turn to boot, after %d others", others)
+	c.told = fmt.Sprintf("it waits for its turn to boot, %d before it", before)
 	k.waitsForTurn(t, id)
 	return c
 }

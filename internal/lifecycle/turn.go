@@ -10,8 +10,8 @@ import (
 	"github.com/auser/mvm/internal/tenant"
 )
 
-// turnNote tells that the tenant waits for its turn to boot, and how many of
-// those who wait come before it.
+// turnNote tells that the tenant waits for its turn to boot, and how many come
+// before it.
 func (h *Host) turnNote(id string) string {
 	const note = "it waits for its turn to boot"
 	mine, err := h.Store.LoadState(id)
@@ -29,7 +29,7 @@ func (h *Host) turnNote(id string) string {
 			before++
 		}
 	}
-	return fmt.Sprintf("%s, after %d others that wait", note, before)
+	return fmt.Sprintf("%s, %d before it", note, before)
 }
 
 // waitForTurn returns when the VMM of a tenant that somebody else has started
