@@ -43,6 +43,12 @@ var killCases = []killCase{
 	{"reconcile", "start", [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", "always"}, run(), {"kill-supervisor"}}, []string{"reconcile"}, nil, (*killEnv).isRunning},
 }
 
+// longKillCases are only for make test-long: each of their steps is one of
+// another case.
+var longKillCases = []killCase{
+	{"restart", "start", [][]string{create("acme"), {"link"}, run()}, []string{"tenant", "restart", "acme", "--no-wait", "--timeout", "0"}, nil, (*killEnv).isRunning},
+}
+
 func create(id string) []string {
 	mem := "64"
 	if realGuest() {
@@ -76,7 +82,11 @@ func realGuest() bool { return os.Getenv("MVM_TEST_REAL_GUEST") == "1" }
 func TestKillAnywhere(t *testing.T) {
 	k := newKillEnv(t)
 	k.buildTemplate(t)
-	for _, c := range killCases {
+	cases := killCases
+	if realGuest() {
+		cases = slices.Concat(killCases, longKillCases)
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			points := k.trace(t, c)
 			t.Logf("%d places to be killed at", len(points))
