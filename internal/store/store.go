@@ -251,6 +251,8 @@ func (s *Store) load(id, path string, into json.Unmarshaler) error {
 		return fmt.Errorf("%w: %s", ErrNotFound, id)
 	case errors.Is(err, fs.ErrNotExist):
 		return &DamagedError{Path: path, Err: errors.New("it is missing")}
+	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.ELOOP):
+		return &DamagedError{Path: path, Err: fmt.Errorf("it is no file: %w", err)}
 	case err != nil:
 		return fmt.Errorf("cannot read %s: %w", path, err)
 	}
@@ -265,9 +267,9 @@ var buffers = sync.Pool{New: func() any { return new(make([]byte, 4096)) }}
 
 // readInto is os.ReadFile with three system calls in place of seven: a list of
 // all tenants does little else. What it reads is replaced, never changed. The
-// content is in *buf until that is used again.
+// content is in *buf until that is used again. A pipe in its place is empty.
 func readInto(buf *[]byte, path string) ([]byte, error) {
-	fd, err := ignoringEINTR(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	fd, err := ignoringEINTR(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) })
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}

@@ -82,6 +82,26 @@ func TestADamagedTenantDoesNotHideTheOthers(t *testing.T) {
 	}
 }
 
+// TestWhatIsNoFile is damaged, and keeps nobody waiting.
+func TestWhatIsNoFile(t *testing.T) {
+	s := open(t)
+	create(t, s, "acme")
+	for name, put := range map[string]func(path string) error{
+		"a folder": func(path string) error { return os.Mkdir(path, 0o700) },
+		"a loop":   func(path string) error { return os.Symlink(path, path) },
+		"a pipe":   func(path string) error { return unix.Mkfifo(path, 0o600) },
+	} {
+		path := s.Tenant("acme").StateFile()
+		if err := errors.Join(os.Remove(path), put(path)); err != nil {
+			t.Fatal(err)
+		}
+		var damaged *DamagedError
+		if _, err := s.LoadState("acme"); !errors.As(err, &damaged) {
+			t.Errorf("%s: err = %v, want a DamagedError", name, err)
+		}
+	}
+}
+
 func TestConcurrentUpdatesAreAllKept(t *testing.T) {
 	s := open(t)
 	create(t, s, "acme")
