@@ -248,26 +248,12 @@ func (c Client) Console(ctx context.Context, input bool) (conn net.Conn, typing 
 
 // Counters asks what the VMM has counted of its guest.
 func (c Client) Counters(ctx context.Context) (vmm.Counters, error) {
-	conn, err := c.send(ctx, request{Do: "counters"})
+	r, err := c.ask(ctx, request{Do: "counters"}, nil)
+	if err == nil && r.Counters == nil {
+		err = errors.New("it counts nothing")
+	}
 	if err != nil {
 		return vmm.Counters{}, err
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	line, err := readLine(conn)
-	var r Reply
-	if err == nil {
-		err = json.Unmarshal(line, &r)
-	}
-	switch {
-	case ctx.Err() != nil:
-		return vmm.Counters{}, ctx.Err()
-	case err != nil:
-		return vmm.Counters{}, fmt.Errorf("cannot understand the supervisor: %w", err)
-	case r.failure() != nil:
-		return vmm.Counters{}, r.failure()
-	case r.Counters == nil:
-		return vmm.Counters{}, errors.New("it counts nothing")
 	}
 	return *r.Counters, nil
 }
@@ -289,9 +275,15 @@ func (c Client) send(ctx context.Context, req request) (net.Conn, error) {
 }
 
 func (c Client) do(ctx context.Context, req request, said func(string)) error {
+	_, err := c.ask(ctx, req, said)
+	return err
+}
+
+// ask returns the last reply. said is told what is being done until then.
+func (c Client) ask(ctx context.Context, req request, said func(string)) (Reply, error) {
 	conn, err := c.send(ctx, req)
 	if err != nil {
-		return err
+		return Reply{}, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
@@ -299,22 +291,19 @@ func (c Client) do(ctx context.Context, req request, said func(string)) error {
 	for replies.Scan() {
 		var r Reply
 		if err := json.Unmarshal(replies.Bytes(), &r); err != nil {
-			return fmt.Errorf("cannot understand the supervisor: %w", err)
+			return r, fmt.Errorf("cannot understand the supervisor: %w", err)
 		}
 		if r.Text != "" && said != nil {
 			said(r.Text)
 		}
-		if err := r.failure(); err != nil {
-			return err
-		}
-		if r.Done {
-			return nil
+		if err := r.failure(); err != nil || r.Done {
+			return r, err
 		}
 	}
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return Reply{}, ctx.Err()
 	}
-	return fmt.Errorf("%w: it ended without an answer", ErrNoSupervisor)
+	return Reply{}, fmt.Errorf("%w: it ended without an answer", ErrNoSupervisor)
 }
 
 // PushSecrets gives the guest the secrets as they are now. Once the supervisor

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auser/mvm/internal/vmm"
 )
 
 // TestOnlyItsOwnUserControls: another user's request is refused for who they
@@ -127,5 +129,32 @@ func takeAllFiles(t *testing.T) (taken []*os.File) {
 			t.Fatal(err)
 		}
 		taken = append(taken, f)
+	}
+}
+
+// TestCountersCome: what the VMM has counted reaches the client, and that it
+// counts nothing.
+func TestCountersCome(t *testing.T) {
+	dir, err := os.MkdirTemp("", "control") // t.TempDir's names are too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := listen(filepath.Join(dir, "control.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	counted := &vmm.Counters{Disks: map[string]vmm.DiskCounters{"data": {Reads: 3}}}
+	answers := make(chan *vmm.Counters, 2)
+	answers <- counted
+	answers <- nil
+	go serve(l, func(_ request, conn *net.UnixConn) { reply(conn, Reply{Done: true, Counters: <-answers}) })
+	client := Client{filepath.Join(dir, "control.sock")}
+	if got, err := client.Counters(t.Context()); err != nil || got.Disks["data"] != counted.Disks["data"] {
+		t.Errorf("counted %+v, %v", got, err)
+	}
+	if _, err := client.Counters(t.Context()); err == nil || err.Error() != "it counts nothing" {
+		t.Errorf("without any: %v", err)
 	}
 }
