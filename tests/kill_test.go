@@ -320,7 +320,7 @@ func (k *killEnv) recorded(t *testing.T, act string) int {
 func (k *killEnv) finish(t *testing.T, c killCase, before map[string]bool, hasData bool) {
 	t.Helper()
 	c.then(k, t)
-	if slices.Contains(c.act, "destroy") {
+	if c.name == "destroy" {
 		k.checkRetained(t)
 	} else {
 		k.mvm(t, "tenant", "destroy", "acme", "--yes")
