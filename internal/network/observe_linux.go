@@ -296,7 +296,10 @@ func forwardingFaults(list []netlink.Neigh, mac net.HardwareAddr) (faults []stri
 		faults = append(faults, "its static forwarding entry is missing")
 	}
 	for _, n := range foreign(list, mac) {
-		faults = append(faults, fmt.Sprintf("it has a static forwarding entry for %s", n.HardwareAddr))
+		fault := fmt.Sprintf("it has a static forwarding entry for %s", n.HardwareAddr)
+		if !slices.Contains(faults, fault) {
+			faults = append(faults, fault)
+		}
 	}
 	return faults
 }

@@ -438,7 +438,7 @@ func TestForwardingEntriesOfVLANs(t *testing.T) {
 	if got := forwardingFaults([]netlink.Neigh{inVLAN, own}, mac); len(got) > 0 {
 		t.Errorf("the entry and its VLAN's: %q", got)
 	}
-	for _, list := range [][]netlink.Neigh{{}, {{HardwareAddr: mac}}, {own, {HardwareAddr: other}}, {own, {HardwareAddr: other, Flags: ntfSticky, Vlan: 1}}} {
+	for _, list := range [][]netlink.Neigh{{}, {{HardwareAddr: mac}}, {own, {HardwareAddr: other}}, {own, {HardwareAddr: other}, {HardwareAddr: other, Flags: ntfSticky, Vlan: 1}}} {
 		if got := forwardingFaults(list, mac); len(got) != 1 {
 			t.Errorf("%+v: %q, want one fault", list, got)
 		}
