@@ -154,15 +154,16 @@ func (h *Host) retainVolume(t store.Tenant, v tenant.Volume, dir string) error {
 			return fmt.Errorf("cannot keep the volume: %w", err)
 		}
 		crash.Point("volume-destroy/aside")
-		if len(mountsIn(going)) == 0 {
-			err := os.Rename(t.Volume(v), t.GoingVolume(v))
+		_, err := os.Lstat(t.GoingVolume(v))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = os.Rename(t.Volume(v), t.GoingVolume(v))
 			if errors.Is(err, fs.ErrNotExist) { // none is left, or none was ever made
 				return os.Remove(going)
 			}
-			if err != nil {
-				return fmt.Errorf("cannot keep the volume: %w", err)
-			}
 			crash.Point("volume-destroy/moved")
+		}
+		if err != nil {
+			return fmt.Errorf("cannot keep the volume: %w", err)
 		}
 		if err := os.Rename(going, dir); err != nil {
 			return fmt.Errorf("cannot keep the volume: %w", err)
