@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/vmm"
 )
 
@@ -22,10 +23,10 @@ import (
 
 // request is what a client asks for.
 type request struct {
-	Do      string        `json:"do"` // stop, answers, console, counters, pause, resume, grow, push-secrets
+	Do      string        `json:"do"` // stop, answers, console, counters, pause, resume, grow, grow-volume, push-secrets
 	Timeout time.Duration `json:"timeout,omitempty"`
 	Size    int64         `json:"size,omitempty"`  // bytes of the volume
-	Mount   string        `json:"mount,omitempty"` // of the volume
+	Mount   string        `json:"mount,omitempty"` // of the volume; the data's for grow
 	Input   bool          `json:"input,omitempty"` // the client would like to type
 }
 
@@ -219,7 +220,12 @@ func (c Client) Resume(ctx context.Context) error {
 // Grow makes the volume at mount size bytes large and shows the guest. Its file
 // system stays as it is.
 func (c Client) Grow(ctx context.Context, mount string, size int64) error {
-	return c.do(ctx, request{Do: "grow", Mount: mount, Size: size}, nil)
+	if mount == tenant.DataMount {
+		return c.do(ctx, request{Do: "grow", Size: size}, nil)
+	}
+	// A supervisor of an earlier version knows of no mount, and would grow the
+	// data: it refuses a word that it does not know.
+	return c.do(ctx, request{Do: "grow-volume", Mount: mount, Size: size}, nil)
 }
 
 // Console returns a connection that carries the console's bytes. With input,

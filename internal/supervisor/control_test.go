@@ -158,3 +158,35 @@ func TestCountersCome(t *testing.T) {
 		t.Errorf("without any: %v", err)
 	}
 }
+
+// TestGrowthIsNotMistaken: a supervisor of an earlier version, which runs on
+// after an upgrade, grows the data at the word grow, whatever else is said.
+func TestGrowthIsNotMistaken(t *testing.T) {
+	l, err := listen(filepath.Join(t.TempDir(), "sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, served := make(chan request, 1), make(chan struct{})
+	go func() {
+		defer close(served)
+		serve(l, func(req request, conn *net.UnixConn) {
+			asked <- req
+			reply(conn, Reply{Done: true})
+		})
+	}()
+	for mount, want := range map[string]request{
+		"/data": {Do: "grow", Size: 1 << 20},
+		"/work": {Do: "grow-volume", Mount: "/work", Size: 1 << 20},
+	} {
+		if err := (Client{l.Addr().String()}).Grow(t.Context(), mount, 1<<20); err != nil {
+			t.Error(err)
+		}
+		if got := <-asked; got != want {
+			t.Errorf("%s: asked for %+v, want %+v", mount, got, want)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-served
+}

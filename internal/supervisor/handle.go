@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/auser/mvm/internal/crash"
+	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/vmm"
 )
 
@@ -20,6 +21,9 @@ func (s *supervisor) handle(req request, conn *net.UnixConn) {
 			return s.pauseOrResume(ctx, vm, req.Do)
 		})
 	case "grow":
+		req.Mount = tenant.DataMount
+		fallthrough
+	case "grow-volume":
 		s.handleChange(conn, growDeadline, func(ctx context.Context, vm vmm.VM) error {
 			return s.grow(ctx, vm, req.Mount, req.Size)
 		})

@@ -180,6 +180,7 @@ func TestAbsenceCrossesTheSocket(t *testing.T) {
 		"pause":   func() error { return c.Pause(t.Context()) },
 		"resume":  func() error { return c.Resume(t.Context()) },
 		"grow":    func() error { return c.Grow(t.Context(), "/data", 1<<20) },
+		"beside":  func() error { return c.Grow(t.Context(), "/work", 1<<20) },
 		"push":    func() error { return c.PushSecrets(t.Context()) },
 		"counter": func() error { _, err := c.Counters(t.Context()); return err },
 	} {
