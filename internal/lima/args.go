@@ -3,6 +3,7 @@ package lima
 import (
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/auser/mvm/internal/source"
@@ -37,6 +38,8 @@ type Inputs struct {
 	Root   string // the state directory inside, if the command line names one
 	// Frees says that afterwards copies may be left that nobody uses any more.
 	Frees bool
+	// DryRun says that nothing is to be removed.
+	DryRun bool
 
 	named bool   // a flake is named
 	dir   string // what names are seen from
@@ -121,6 +124,9 @@ func FindInputs(args []string, dir string) Inputs {
 			take(&in, i)
 		case word == "-h" || word == "--help":
 			help = true
+		case flag == "--dry-run":
+			dry, err := strconv.ParseBool(value)
+			in.DryRun = dry || err != nil // in doubt nothing is removed
 		case !strings.HasPrefix(word, "-"):
 			words, at = append(words, word), append(at, i)
 		}

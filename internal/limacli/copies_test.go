@@ -60,8 +60,10 @@ func TestCopiesAreRemoved(t *testing.T) {
 	says("list", fmt.Sprintf(`[{"tenant_id": "acme", "spec": {"flake_ref": %q, "volumes": [{"mount": "/other", "folder": %q}]}, "state": {"spec": {"volumes": [{"mount": "/old", "folder": %q}]}}}]`, "path:"+flake+"?dir=x", other, old))
 	wants("before", "src", "src/deep", "other", "old", "flake", "former")
 
-	if out := must("gc", "--dry-run"); !strings.Contains(out, "would remove the copy of "+former) || strings.Count(out, "would remove") != 1 {
-		t.Errorf("dry run: %s", out)
+	for _, flag := range []string{"--dry-run", "--dry-run=true", "--dry-run=1"} {
+		if out := must("gc", flag); !strings.Contains(out, "would remove the copy of "+former) || strings.Count(out, "would remove") != 1 {
+			t.Errorf("%s: %s", flag, out)
+		}
 	}
 	lock, err := os.OpenFile(filepath.Join(w.configDir(t), "mvm", "lima", "mvm.copies.lock"), os.O_RDWR, 0)
 	if err == nil {
@@ -84,6 +86,9 @@ func TestCopiesAreRemoved(t *testing.T) {
 		says("list", text)
 		if out, code := w.mvm(t, "", "gc"); code == 0 || !strings.Contains(out, "cannot tell what") {
 			t.Errorf("the tenants are unknown: exit %d: %s", code, out)
+		}
+		if out := must("tenant", "destroy", "gone", "--yes"); !strings.Contains(out, "stay until mvm gc: cannot tell what") { // it is destroyed all the same
+			t.Errorf("destroyed while the tenants are unknown: %s", out)
 		}
 		says("list", string(good))
 	}

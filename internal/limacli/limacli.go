@@ -241,7 +241,12 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 	if err := a.runInside(ctx, c); err != nil || !in.Frees {
 		return err
 	}
-	return a.vm.RemoveCopies(ctx, slices.Contains(args, "--dry-run"))
+	err = a.vm.RemoveCopies(ctx, in.DryRun)
+	if word, _ := verb(args); err != nil && word != "gc" {
+		a.note("copies in the Lima VM stay until mvm gc: %v", err) // what was asked for is done
+		return nil
+	}
+	return err
 }
 
 func (a *app) runInside(ctx context.Context, c lima.Command) error {
