@@ -23,7 +23,7 @@ func (a *app) auditCommand() *cobra.Command {
 		since string
 	)
 	cmd := &cobra.Command{
-		Use:   "audit [tenant]",
+		Use:   "audit [id]",
 		Short: "Print the record of what was done to a tenant, or to the host",
 		Long: `Print the record of what was done to a tenant, or to the host, by whom and with
 which result.
@@ -100,7 +100,8 @@ func who(e audit.Entry) string {
 var telling = map[string][]string{
 	"build": {"image"}, "start": {"image", "vmm", "tier"}, "end": {"reason"},
 	"destroy": {"retained"}, "secrets set": {"key"}, "secrets rm": {"key"},
-	"volume snapshot": {"name"}, "volume rm": {"name"}, "volume rollback": {"name"}, "retained rm": {"name"},
+	"volume snapshot": {"name"}, "volume rm": {"name"}, "volume rollback": {"name"},
+	"volume destroy": {"mount", "retained"}, "volume adopt": {"volumes"}, "retained rm": {"name"},
 	"setup": {"tier", "vmm"}, "builder": {"image"}, "install firecracker": {"version"},
 }
 
@@ -156,7 +157,7 @@ func (a *app) auditVerify() *cobra.Command {
 		had string
 	)
 	cmd := &cobra.Command{
-		Use: "verify [tenant]",
+		Use: "verify [id]",
 		Example: `  mvm audit verify acme
   mvm audit verify --all --json > /mnt/elsewhere/$(date -I).json
   mvm audit verify acme --had 598d35a75ff80a3ee6cbdfaa697ae199e48d563e9f9c840962c20114dffa6e2f`,
@@ -167,10 +168,13 @@ elsewhere.
 A hash that was kept elsewhere is given back with --had: the record must still
 have it, and so all that came before.`,
 		Args: oneUnlessAll(&all),
-		RunE: a.onHost(func(_ context.Context, h *lifecycle.Host, args []string) error {
-			if all && had != "" {
-				return &tenant.InputError{Msg: "--had is a hash of one record", Hint: "leave out --all, and name the tenant whose hash it is"}
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("had") {
+				return checkHad(had, all)
 			}
+			return nil
+		},
+		RunE: a.onHost(func(_ context.Context, h *lifecycle.Host, args []string) error {
 			var (
 				list []lifecycle.Verified
 				err  error
@@ -207,6 +211,18 @@ have it, and so all that came before.`,
 	return cmd
 }
 
+// checkHad refuses what is no hash: where a script found none to give, nothing
+// would be looked for.
+func checkHad(had string, all bool) error {
+	switch {
+	case all:
+		return &tenant.InputError{Msg: "--had is a hash of one record", Hint: "leave out --all, and name the tenant whose hash it is"}
+	case had == "" || isHash.FindString(had) != had:
+		return &tenant.InputError{Msg: fmt.Sprintf("--had: %q is no SHA-256 in hexadecimal digits", had), Hint: "give the hash that mvm audit verify printed as the last"}
+	}
+	return nil
+}
+
 func (a *app) printVerified(list []lifecycle.Verified, all bool) {
 	for _, v := range list {
 		whose := ""
@@ -222,7 +238,11 @@ func (a *app) printVerified(list []lifecycle.Verified, all bool) {
 		case v.Records == 0:
 			a.result("%snothing is on record yet", whose)
 		default:
-			a.result("%s%d records hold, the last is %s", whose, v.Records, v.Last)
+			hold := "records hold"
+			if v.Records == 1 {
+				hold = "record holds"
+			}
+			a.result("%s%d %s, the last is %s", whose, v.Records, hold, v.Last)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -46,13 +47,21 @@ func (a *app) complete(cmd *cobra.Command) {
 	case strings.HasPrefix(operands, "<id>"), strings.HasPrefix(operands, "[id]"):
 		many := strings.Contains(operands, "…") && !strings.Contains(operands, "--")
 		cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			if len(args) == 1 && strings.HasPrefix(operands, "<id> <snapshot>") {
-				return a.snapshots(args[0]), cobra.ShellCompDirectiveNoFileComp
+			_, second, _ := strings.Cut(operands, " ")
+			if names := a.kept(second); len(args) == 1 && names != nil {
+				return names(args[0]), cobra.ShellCompDirectiveNoFileComp
 			}
 			if len(args) > 0 && !many {
 				return nil, cobra.ShellCompDirectiveDefault
 			}
 			return without(a.tenantIDs(), args), cobra.ShellCompDirectiveNoFileComp
+		}
+	case strings.HasPrefix(operands, "<retained>"):
+		cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return a.retained(""), cobra.ShellCompDirectiveNoFileComp
 		}
 	case operands == "" && len(cmd.ValidArgs) == 0:
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
@@ -108,23 +117,58 @@ func (a *app) profiles() []string {
 	return slices.Compact(list)
 }
 
-// snapshots are the names of those of a tenant's data volume; like tenantIDs
-// it is for help only.
-func (a *app) snapshots(id string) []string {
+// kept is what completes a word of a usage line behind a tenant's id, or nil.
+func (a *app) kept(operand string) func(id string) []string {
+	switch operand {
+	case "<snapshot>":
+		return func(id string) (names []string) {
+			for _, s := range a.volume(id).Snapshots {
+				names = append(names, s.Name)
+			}
+			return names
+		}
+	case "<mount>":
+		return func(id string) (mounts []string) {
+			for _, b := range a.volume(id).Beside {
+				mounts = append(mounts, b.Mount)
+			}
+			return mounts
+		}
+	case "<retained>":
+		return a.retained
+	}
+	return nil
+}
+
+// volume is for help only, as tenantIDs is: nothing where it cannot be read.
+func (a *app) volume(id string) lifecycle.Volume {
 	if !slices.Contains(a.tenantIDs(), id) {
+		return lifecycle.Volume{}
+	}
+	h, err := lifecycle.Open(a.root)
+	if err != nil {
+		return lifecycle.Volume{}
+	}
+	v, err := h.ShowVolume(id)
+	if err != nil {
+		return lifecycle.Volume{}
+	}
+	return v
+}
+
+// retained are the names under which volumes of a tenant are kept, or of all
+// for none; for help only, too.
+func (a *app) retained(id string) []string {
+	if _, err := os.Stat(a.root); err != nil {
 		return nil
 	}
 	h, err := lifecycle.Open(a.root)
 	if err != nil {
 		return nil
 	}
-	v, err := h.ShowVolume(id)
+	names, err := h.Retained(id)
 	if err != nil {
 		return nil
-	}
-	names := make([]string, len(v.Snapshots))
-	for i, s := range v.Snapshots {
-		names[i] = s.Name
 	}
 	return names
 }

@@ -37,7 +37,9 @@ func TestBashCompletes(t *testing.T) {
 		return string(out)
 	}
 	bash(`for id in acme acorn web; do mvm tenant create $id --flake ./flake --data-size 16 --profile special; done
-mvm tenant volume snapshot acme kept`)
+mvm tenant volume snapshot acme kept
+mkdir -p root/tenants/acme/volumes root/retained/acorn-20260801T101500.000Z root/retained/web-20260802T101500.000Z
+: > root/tenants/acme/volumes/work.ext4`)
 	const tab = `set +eu # the completion is not made for them
 . /usr/share/bash-completion/bash_completion
 . <(mvm completion bash)
@@ -55,6 +57,15 @@ printf '%s\n' "${COMPREPLY[@]}"`
 		{"mvm tenant create new --restart on", "on-failure"},
 		{"mvm tenant logs acme --source ", "build console supervisor vmm"},
 		{"mvm tenant volume rollback acme ", "kept"},
+		{"mvm tenant volume destroy acme ", "/work"},
+		{"mvm tenant volume adopt acorn ", "acorn-20260801T101500.000Z"},
+		{"mvm retained rm w", "web-20260802T101500.000Z"},
+		{"mvm audit ac", "acme acorn"},
+		{"mvm audit verify w", "web"},
+		{"mvm net verify w", "web"},
+		{"mvm tenant restart w", "web"},
+		{"mvm tenant list --state re", "restarting"},
+		{"mvm logs --source v", "vmm"},
 		{"mvm setup --tier ", "kvm software"},
 		{"mvm tenant list --js", "--json"},
 		{"mvm help tenant resx", ""},

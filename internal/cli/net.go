@@ -15,7 +15,7 @@ import (
 func (a *app) netCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "net",
-		Short: "Look at the tenants' network and compare it with what it should be",
+		Short: "Look at the tenants' network, compare it with what it should be, or remove it",
 		Example: `  mvm net show
   mvm net check`,
 	})

@@ -12,7 +12,7 @@ import (
 
 func (a *app) netVerify() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "verify <tenant>",
+		Use:   "verify <id>",
 		Short: "Prove by packets what a tenant cannot reach",
 		Long: `Prove by packets what a tenant cannot reach.
 

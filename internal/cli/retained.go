@@ -52,7 +52,7 @@ func (a *app) retainedList() *cobra.Command {
 func (a *app) retainedRm() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use:     "rm <name>",
+		Use:     "rm <retained>",
 		Short:   "Remove a retained volume for good",
 		Example: "  mvm retained rm acme-20260801T101500.000Z",
 		Args:    exactArgs(1, "the name of a retained volume"),

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -42,7 +43,7 @@ func (a *app) tenantDestroy() *cobra.Command {
 			case done.Already:
 				a.result("tenant %s was destroyed already", args[0])
 			case done.Retained != "":
-				a.result("tenant %s destroyed; its data volume is kept as %s", args[0], done.Retained)
+				a.result("tenant %s destroyed; its data volume is kept as %s", args[0], filepath.Base(done.Retained))
 			default:
 				a.result("tenant %s destroyed", args[0])
 			}

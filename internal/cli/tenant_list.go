@@ -62,7 +62,7 @@ left out; a pipe gets all.`,
 					}
 					return nil
 				case len(list) == 0 && all > 0:
-					a.note("none of %d tenants", all)
+					a.note("no tenant matches, of %d", all)
 					return nil
 				}
 				return a.printTenants(list, time.Now())
@@ -78,6 +78,7 @@ left out; a pipe gets all.`,
 	f.StringSliceVar(&states, "state", nil, "only tenants in one of these states")
 	f.BoolVar(&ids, "ids", false, "print the ids alone, a line each")
 	f.BoolVarP(&watch, "watch", "w", false, "print it again every second, until interrupted")
+	cmd.MarkFlagsMutuallyExclusive("ids", "json")
 	return cmd
 }
 

@@ -24,12 +24,14 @@ func (a *app) tenantVolume() *cobra.Command {
 		Short: "Look at a tenant's volumes, grow and destroy them; check, copy and keep states of its data",
 		Example: `  mvm tenant volume show acme
   mvm tenant volume snapshot acme before-upgrade`,
-		Long: `Look at a tenant's volumes, grow and destroy them; check, copy and keep states of its data.
+		Long: `Look at a tenant's volumes, grow and destroy them; check, copy and keep states
+of its data.
 
-grow, destroy and adopt are for volumes beside the data, too; the others are for
-the data volume alone. All but show, grow, and a snapshot where the host's file system shares blocks,
-want the tenant stopped. An operation that is killed has not happened; growing
-under a guest that runs may have, and completes when it is asked for again.`,
+show and grow are for all its volumes, destroy and adopt for those beside the
+data, the others for the data volume alone. All but show, grow, and a snapshot
+where the host's file system shares blocks, want the tenant stopped. An operation
+that is killed has not happened; growing under a guest that runs may have, and
+completes when it is asked for again. So do destroy and adopt.`,
 	})
 	cmd.AddCommand(
 		a.volumeShow(), a.volumeCheck(), a.volumeGrow(), a.volumeTrim(), a.volumeExport(), a.volumeImport(),
@@ -41,7 +43,7 @@ under a guest that runs may have, and completes when it is asked for again.`,
 func (a *app) volumeShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show <id>",
-		Short:   "Print the size and state of a data volume, and its snapshots",
+		Short:   "Print the size and state of a data volume, its snapshots, and the volumes beside it",
 		Example: "  mvm tenant volume show acme",
 		Args:    exactArgs(1, "one tenant id"),
 		RunE: a.onTenant("show the volume of", func(_ context.Context, h *lifecycle.Host, args []string) error {
@@ -370,7 +372,7 @@ adopt. The tenant must be stopped.`,
 func (a *app) volumeAdopt() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "adopt <id> <retained>",
-		Short:   "Give a tenant a volume back that was destroyed and kept",
+		Short:   "Give a tenant a volume beside the data back that was destroyed and kept",
 		Example: "  mvm tenant volume adopt acme acme-20260801T101500.000Z",
 		Args:    exactArgs(2, "a tenant id and the name of a retained volume"),
 		RunE: a.onTenant("adopt a volume for", func(ctx context.Context, h *lifecycle.Host, args []string) error {
