@@ -15,12 +15,7 @@ import (
 // TestRemoveNetwork runs in a network namespace of its own: the network goes
 // whole, once, and not while a tenant runs in it.
 func TestRemoveNetwork(t *testing.T) {
-	if os.Getenv("MVM_TEST_NETNS") == "" {
-		cmd := exec.Command("unshare", "--net", os.Args[0], "-test.run=^"+t.Name()+"$")
-		cmd.Env = append(os.Environ(), "MVM_TEST_NETNS=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
+	if !inOwnNetwork(t) {
 		return
 	}
 	h := newHost(t)
@@ -66,4 +61,58 @@ func TestRemoveNetwork(t *testing.T) {
 	if err != nil || len(record) != 1 || record[0].Act != "net remove" {
 		t.Errorf("on record: %+v, %v", record, err)
 	}
+}
+
+// TestSetWhileItWaits: the policy of a tenant without its network, since it waits
+// for its turn to boot, is its run's to put in place; nothing is left that the
+// run, when it is stopped before, would not take away.
+func TestSetWhileItWaits(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	h := newHost(t)
+	spec := tenant.Spec{TenantID: "beta"}
+	spec.Defaults()
+	addTenant(t, h, "beta")
+	state, err := h.lease(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = h.Store.UpdateState("beta", func(s *tenant.State) error {
+		*s = state
+		s.Phase = tenant.Starting
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits, err := h.Store.LockSupervisor(t.Context(), "beta", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waits.Unlock()
+	if _, err := h.Set(t.Context(), "beta", "/", func(s *tenant.Spec) { s.Egress = "none" }); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("nft", "list", "ruleset").CombinedOutput(); err != nil || strings.Contains(string(out), state.Net.IP) {
+		t.Errorf("left behind: %v\n%s", err, out)
+	}
+	if state, err = h.Store.LoadState("beta"); err != nil || state.Spec.Egress != "none" {
+		t.Errorf("its run will have %q, %v", state.Spec.Egress, err)
+	}
+}
+
+// inOwnNetwork runs the test anew in a network namespace of its own, and is true
+// there.
+func inOwnNetwork(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv("MVM_TEST_NETNS") != "" {
+		return true
+	}
+	cmd := exec.Command("unshare", "--net", os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), "MVM_TEST_NETNS=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return false
 }

@@ -124,6 +124,20 @@ func (h *Host) apply(ctx context.Context, s Status, to tenant.Spec, note *string
 	return sequence(ctx, "set", []step{
 		{"record", func(context.Context) error { return h.record(to.TenantID, "set", setDetail(s, to), nil) }},
 		{"spec", func(context.Context) error { return h.Store.SaveSpec(to) }},
+		{"run", func(ctx context.Context) error { return h.applyToRun(ctx, s, to) }},
+	})
+}
+
+// applyToRun changes what holds for the run that goes on. A supervisor that
+// attaches the network meanwhile does so with the host locked: before this,
+// which then finds the TAP, or after it, with the new policy.
+func (h *Host) applyToRun(ctx context.Context, s Status, to tenant.Spec) error {
+	lock, err := h.Store.LockHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return sequence(ctx, "set", []step{
 		{"egress", func(ctx context.Context) error {
 			if to.Egress == s.State.Spec.Egress || !live(s.Phase) {
 				return nil
@@ -139,8 +153,8 @@ func (h *Host) apply(ctx context.Context, s Status, to tenant.Spec, note *string
 	})
 }
 
-// applyEgress changes the policy of a tenant that runs. The caller shares the
-// network.
+// applyEgress changes the policy of a tenant that runs, where its network is
+// attached. The caller shares the network.
 func (h *Host) applyEgress(ctx context.Context, state tenant.State, egress string) error {
 	state.Spec.Egress = egress
 	ep, err := supervisor.Endpoint(state)

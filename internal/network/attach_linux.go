@@ -89,11 +89,19 @@ func (c Config) clearObstacles(ctx context.Context, bridge string) (changes []Ch
 	return changes, nil
 }
 
-// Update changes the policy of an endpoint that is attached. Live connections
+// Update changes the policy of an endpoint, if it is attached. Live connections
 // that the new policy does not permit are cut.
 func Update(ctx context.Context, cfg Config, ep Endpoint) error {
 	if err := cfg.validate(ep); err != nil {
 		return fmt.Errorf("cannot change the policy of tap %s: %w", ep.TAP, err)
+	}
+	l, err := openLinks(cfg)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if tap, err := l.link(ep.TAP); err != nil || tap == nil { // nobody would take its rules away
+		return err
 	}
 	if err := cfg.addRules(ctx, ep); err != nil {
 		return fmt.Errorf("cannot change the policy of tap %s: %w", ep.TAP, err)

@@ -167,6 +167,17 @@ func (l *launch) attachNetwork(ctx context.Context) error {
 		return err
 	}
 	defer host.Unlock()
+	// While this run waited for its turn, or was prepared, somebody may have set
+	// another policy.
+	now, err := l.store.LoadState(l.t.ID)
+	if err != nil {
+		return err
+	}
+	l.state.Spec.Egress = now.Spec.Egress
+	l.detail["spec"] = l.state.Spec
+	if ep.Policy, err = Policy(now.Spec.Egress); err != nil {
+		return err
+	}
 	changes, err := network.Attach(ctx, cfg, ep)
 	for _, c := range changes {
 		l.log.Info("network", "change", c.String())
