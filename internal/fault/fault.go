@@ -49,9 +49,18 @@ func Code(err error) int {
 
 // Hint is the advice of the outermost error that has some; "" where none has.
 func Hint(err error) string {
-	var advised interface{ Advice() string }
-	if errors.As(err, &advised) {
+	if advised, ok := err.(interface{ Advice() string }); ok && advised.Advice() != "" {
 		return advised.Advice()
+	}
+	switch err := err.(type) {
+	case interface{ Unwrap() error }:
+		return Hint(err.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, part := range err.Unwrap() {
+			if hint := Hint(part); hint != "" {
+				return hint
+			}
+		}
 	}
 	return ""
 }

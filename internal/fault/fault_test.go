@@ -24,6 +24,9 @@ func TestChains(t *testing.T) {
 		{err: &Error{Kind: ErrState, Msg: "outer", Err: &Error{Kind: ErrInput, Msg: "inner", Hint: "no"}, Hint: "yes"}, text: "outer: inner", hint: "yes", code: 4},
 		{err: &Error{Msg: "outer", Err: &Error{Kind: ErrInput, Msg: "inner"}, Hint: "yes"}, text: "outer: inner", hint: "yes", code: 2},
 		{err: errors.Join(plain, &Error{Kind: ErrInput, Msg: "bad", Hint: "good"}), text: "the disk is full\nbad", hint: "good", code: 2},
+		// Who has nothing to say keeps nobody from saying it.
+		{err: &Error{Msg: "outer", Err: fmt.Errorf("middle: %w", &Error{Kind: ErrInput, Msg: "inner", Hint: "yes"})}, text: "outer: middle: inner", hint: "yes", code: 2},
+		{err: errors.Join(&Error{Msg: "one"}, &Error{Msg: "other", Hint: "yes"}), text: "one\nother", hint: "yes", code: 1},
 	} {
 		if c.err != nil && c.err.Error() != c.text {
 			t.Errorf("got %q, want %q", c.err, c.text)

@@ -243,7 +243,7 @@ func (h *Host) adoptable(id, name string) (tenant.Volumes, error) {
 	switch {
 	case owner != id:
 		return nil, &tenant.InputError{Msg: fmt.Sprintf("%s was not a volume of tenant %s", name, id), Hint: "mvm retained list shows what is kept"}
-	case !there:
+	case !there, len(mounts) == 0 && os.Remove(dir) == nil: // an empty one is the end of a call that was killed
 		return nil, nil
 	case slices.Contains(mounts, tenant.DataMount) || len(mounts) == 0:
 		return nil, &tenant.InputError{Msg: name + " is all that a tenant had, its data too", Hint: "mvm tenant create --adopt-volumes takes it"}
