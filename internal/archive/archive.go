@@ -57,12 +57,15 @@ func pack(tw *tar.Writer, from, name string) error {
 			return err
 		}
 		to := path.Join(name, p)
-		if !d.IsDir() {
-			f, err := root.OpenFile(p, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+		if d.Type().IsRegular() {
+			f, err := root.OpenFile(p, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 			if err != nil {
 				return err
 			}
 			return packFile(tw, f, to)
+		}
+		if !d.IsDir() {
+			return notPacked(filepath.Join(from, p))
 		}
 		info, err := root.Lstat(p)
 		if err != nil {
@@ -82,7 +85,7 @@ func packFile(tw *tar.Writer, f *os.File, name string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is neither a file nor a folder", f.Name())
+		return notPacked(f.Name())
 	}
 	h := header(info, name)
 	h.Typeflag, h.Size = tar.TypeReg, info.Size()
@@ -92,6 +95,8 @@ func packFile(tw *tar.Writer, f *os.File, name string) error {
 	_, err = io.CopyN(tw, f, h.Size)
 	return err
 }
+
+func notPacked(path string) error { return fmt.Errorf("%s is neither a file nor a folder", path) }
 
 func header(info fs.FileInfo, name string) *tar.Header {
 	return &tar.Header{Name: name, Mode: int64(info.Mode().Perm()), ModTime: info.ModTime(), Format: tar.FormatPAX}

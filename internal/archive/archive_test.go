@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -39,12 +40,28 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestPackRefusesPipesAndLinksInside(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Symlink("/etc/shadow", filepath.Join(dir, "link")); err != nil {
-		t.Fatal(err)
-	}
-	if err := Pack(&bytes.Buffer{}, dir, "x"); err == nil {
-		t.Error("a link inside a folder was followed")
+	for name, put := range map[string]func(path string) error{
+		"link out":      func(path string) error { return os.Symlink("/etc/shadow", path) },
+		"link to file":  func(path string) error { return os.Symlink("file", path) },
+		"dangling link": func(path string) error { return os.Symlink("nothing", path) },
+		"pipe":          func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"socket": func(path string) error {
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+			if err == nil {
+				l.SetUnlinkOnClose(false)
+				err = l.Close()
+			}
+			return err
+		},
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "it")
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, "file"), nil, 0o644), put(path)); err != nil {
+			t.Fatal(err)
+		}
+		if err := Pack(&bytes.Buffer{}, dir, "x"); err == nil || err.Error() != path+" is neither a file nor a folder" {
+			t.Errorf("%s inside a folder: %v", name, err)
+		}
 	}
 }
 
