@@ -26,6 +26,9 @@ const (
 	precision = 100_000
 	// longestWait is for hosts whose clock is slow to read.
 	longestWait = 30 * time.Millisecond
+	// longest is how old the first reading may be: while a host sleeps, the
+	// counter runs on, or begins anew, and the clock stands.
+	longest = time.Second
 )
 
 // kHz is its frequency; 0 where it is not constant. It waits only where too
@@ -34,12 +37,17 @@ func (t tsc) kHz() int {
 	if !constantTSC() {
 		return 0
 	}
+	first := t.first
 	for {
 		now := readBoth()
-		passed := now.at.Sub(t.first.at)
-		need := min(precision*(t.first.within+now.within), longestWait)
+		passed := now.at.Sub(first.at)
+		if passed > longest {
+			first = now
+			continue
+		}
+		need := min(precision*(first.within+now.within), longestWait)
 		if passed >= need {
-			return int(float64(now.counter-t.first.counter) / float64(passed) * 1e6)
+			return int(float64(now.counter-first.counter) / float64(passed) * 1e6)
 		}
 		time.Sleep(need - passed)
 	}
