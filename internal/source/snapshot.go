@@ -98,6 +98,8 @@ func takeSnapshot(ctx context.Context, r Ref, srcDir string) (Snapshot, error) {
 	return s, nil
 }
 
+const notUsed = "the git repository %s belongs to another user than its folder, and is not used"
+
 // readSource lists the source and fills in what git says of it.
 func readSource(ctx context.Context, r Ref, s *Snapshot) (top string, t *sourceTree, err error) {
 	git, stranger, err := findGit(r.Path)
@@ -109,13 +111,15 @@ func readSource(ctx context.Context, r Ref, s *Snapshot) (top string, t *sourceT
 		wanted = r.ref
 	}
 	switch {
+	case git == nil && wanted != "" && stranger != "":
+		return "", nil, &fault.Error{Kind: fault.ErrInput, Msg: fmt.Sprintf(notUsed, stranger), Hint: refHint}
 	case git == nil && wanted != "":
 		return "", nil, &fault.Error{Kind: fault.ErrInput, Msg: r.Path + " is in no git repository", Hint: refHint}
 	case git == nil:
 		s.Dirty = false
 		t, err = folderTree(r.Path)
 		if err == nil && stranger != "" {
-			t.warn("the git repository %s belongs to another user than its folder, and is not used", stranger)
+			t.warn(notUsed, stranger)
 		}
 		return r.Path, t, err
 	case wanted != "":

@@ -252,6 +252,10 @@ func TestSnapshotIgnoresAStrangersGit(t *testing.T) {
 	if got := list(t, s.Path); !strings.Contains(got, "guest.nix") || s.FlakeDir != "" || len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], shared) {
 		t.Errorf("the snapshot of %q holds\n%s%q", s.FlakeDir, got, s.Warnings)
 	}
+	_, err := Take(t.Context(), "git+file://"+shared+"?ref=main", t.TempDir())
+	if !errors.Is(err, fault.ErrInput) || !strings.Contains(err.Error(), "belongs to another user") {
+		t.Errorf("a branch of it: %v", err)
+	}
 }
 
 func TestSnapshotWarnings(t *testing.T) {
