@@ -291,6 +291,9 @@ func (b *builder) explainBuild(words string, err error) error {
 	if strings.Contains(words, noSpace) {
 		return fullDisk(words)
 	}
+	if told := (*Error)(nil); errors.As(err, &told) {
+		return err // it did not come as far as Nix
+	}
 	for _, s := range signs {
 		if strings.Contains(words, s.text) {
 			return &Error{Kind: ErrHost, Msg: "cannot build: " + s.msg, Log: words, Hint: s.hint}
