@@ -50,7 +50,7 @@ func (a *app) hint(err error) string {
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return cmp.Or(fault.Hint(err), "run it as root, for example with sudo")
 	case errors.Is(err, syscall.ENOSPC):
-		return cmp.Or(fault.Hint(err), "make room: mvm gc removes what no tenant uses, mvm retained list shows volumes of tenants that are gone")
+		return cmp.Or(fault.Hint(err), "make room: mvm gc removes what no tenant uses, mvm retained list shows volumes that were destroyed and kept")
 	case errors.Is(err, ssh.ErrConnection):
 		return cmp.Or(fault.Hint(err), "the guest may hang, or still be starting: its console tells (logs)")
 	}

@@ -51,7 +51,7 @@ func TestFoldersAreCopied(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, args := range [][]string{{"start"}, {"dev", "--flake", "github:a/b"}, {"tenant", "run", "acme"}, {"tenant", "set", "acme", "--volume=" + src + ":/src"}} {
+	for _, args := range [][]string{{"start"}, {"dev", "--flake", "github:a/b"}, {"tenant", "run", "acme"}, {"tenant", "restart", "acme"}, {"tenant", "set", "acme", "--volume=" + src + ":/src"}} {
 		if out, code := w.mvm(t, "", args...); code != 0 || strings.Contains(out, "copying") {
 			t.Errorf("%v, and nothing has changed: exit %d: %s", args, code, out)
 		}
