@@ -59,3 +59,12 @@ func (a *app) onTenant(what string, do func(ctx context.Context, h *lifecycle.Ho
 func waitFlag(cmd *cobra.Command) {
 	cmd.Flags().Duration("wait", 0, "how long to wait for another command on the same tenant (default: limits.lock_timeout_sec)")
 }
+
+// waitFlags adds --wait to the verbs of a group but the one that only looks.
+func waitFlags(group *cobra.Command, looks string) {
+	for _, verb := range group.Commands() {
+		if verb.Name() != looks {
+			waitFlag(verb)
+		}
+	}
+}

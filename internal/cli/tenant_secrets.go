@@ -24,6 +24,7 @@ func (a *app) tenantSecrets() *cobra.Command {
 standard input or the environment, and are never printed.`,
 	})
 	cmd.AddCommand(a.secretsSet(), a.secretsImport(), a.secretsList(), a.secretsRm(), a.secretsPush())
+	waitFlags(cmd, "list")
 	return cmd
 }
 
@@ -36,13 +37,13 @@ func (a *app) secretsSet() *cobra.Command {
   pass show acme/token | mvm tenant secrets set acme token
   mvm tenant secrets set acme token --from-env ACME_TOKEN`,
 		Args: exactArgs(2, "a tenant id and a key"),
-		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {
+		RunE: a.onTenant("set a secret of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			key, value, err := a.secretGiven(args[1], file, env)
 			if err != nil {
 				return err
 			}
 			if err := h.SetSecret(ctx, args[0], key, value); err != nil {
-				return fmt.Errorf("cannot set secret %s of tenant %s: %w", key, args[0], err)
+				return err
 			}
 			a.result("secret %s of tenant %s is set, %s", key, args[0], whenSecretsReach)
 			return nil

@@ -37,6 +37,7 @@ completes when it is asked for again. So do destroy and adopt.`,
 		a.volumeShow(), a.volumeCheck(), a.volumeGrow(), a.volumeTrim(), a.volumeExport(), a.volumeImport(),
 		a.volumeSnapshot(), a.volumeRollback(), a.volumeRm(), a.volumeDestroy(), a.volumeAdopt(),
 	)
+	waitFlags(cmd, "show")
 	return cmd
 }
 
@@ -365,12 +366,11 @@ adopt. The tenant must be stopped.`,
 	}
 	cmd.Flags().BoolVar(&wipe, "wipe", false, "remove it for good")
 	yesFlag(cmd, &yes)
-	waitFlag(cmd)
 	return cmd
 }
 
 func (a *app) volumeAdopt() *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:     "adopt <id> <retained>",
 		Short:   "Give a tenant a volume beside the data back that was destroyed and kept",
 		Example: "  mvm tenant volume adopt acme acme-20260801T101500.000Z",
@@ -388,6 +388,4 @@ func (a *app) volumeAdopt() *cobra.Command {
 			return nil
 		}),
 	}
-	waitFlag(cmd)
-	return cmd
 }

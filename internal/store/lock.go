@@ -85,7 +85,9 @@ func (e *BusyError) Error() string {
 func (e *BusyError) Unwrap() error { return fault.ErrState }
 
 // Advice is the hint that goes with the error.
-func (e *BusyError) Advice() string { return "try again later, or give it longer with --wait 10m" }
+func (e *BusyError) Advice() string {
+	return "try again later, or let it wait longer: --wait 10m, where the command has it"
+}
 
 // LockTenant locks the tenant against other commands, waiting at most wait.
 func (s *Store) LockTenant(ctx context.Context, id string, wait time.Duration) (*Lock, error) {
