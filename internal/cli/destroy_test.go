@@ -116,7 +116,8 @@ func refuses(t *testing.T, cmd *cobra.Command, args []string) {
 	must("", "tenant", "create", "acme", "--flake", dir+"/flake", "--data-size", "16", "--volume", "16M:/work")
 	must("s3cret", "tenant", "secrets", "set", "acme", "token")
 	must("", "tenant", "volume", "snapshot", "acme", "kept")
-	if err := os.Mkdir(dir+"/root/retained/acme-20260801T101500.000Z", 0o700); err != nil {
+	kept := dir + "/root/retained/acme-20260801T101500.000Z"
+	if err := errors.Join(os.Mkdir(kept, 0o700), os.WriteFile(kept+"/work.ext4", nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	before := spread(t, dir)
@@ -180,18 +181,20 @@ func TestInterruptedQuestion(t *testing.T) {
 	}
 }
 
-// spread lists the tenants' files.
+// spread lists the tenants' files, and what is kept of those that are gone.
 func spread(t *testing.T, dir string) string {
 	t.Helper()
 	var list strings.Builder
-	err := filepath.Walk(dir+"/root/tenants", func(path string, info os.FileInfo, err error) error {
-		if err == nil && info.Mode().IsRegular() {
-			list.WriteString(path + " " + info.ModTime().String() + "\n")
+	for _, folder := range []string{"tenants", "retained"} {
+		err := filepath.Walk(filepath.Join(dir, "root", folder), func(path string, info os.FileInfo, err error) error {
+			if err == nil && info.Mode().IsRegular() {
+				list.WriteString(path + " " + info.ModTime().String() + "\n")
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	return list.String()
 }
