@@ -125,8 +125,11 @@ func limitsFor(image *os.File) ([]string, error) {
 		if err := unix.Getrlimit(limit.which, &now); err != nil {
 			return nil, fmt.Errorf("cannot read the limit %s: %w", limit.name, err)
 		}
-		value := min(limit.value, now.Max) // a limit can't be raised
-		limits = append(limits, fmt.Sprintf("--%s=%d:%d", limit.name, value, value))
+		value, most := min(limit.value, now.Max), limit.value // a limit can't be raised
+		if limit.which == unix.RLIMIT_CPU {
+			most++ // at the most it is killed, before by a signal that says why
+		}
+		limits = append(limits, fmt.Sprintf("--%s=%d:%d", limit.name, value, min(most, now.Max)))
 	}
 	return limits, nil
 }

@@ -26,7 +26,7 @@ func TestToolsAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := strings.Join(strings.Fields(limits), " ")
-	for _, want := range []string{"Max cpu time 603 603 seconds", "Max file size 3221225472 3221225472 bytes", "Max core file size 0 0 bytes", "Max address space 1074528256 1074528256 bytes"} {
+	for _, want := range []string{"Max cpu time 603 604 seconds", "Max file size 3221225472 3221225472 bytes", "Max core file size 0 0 bytes", "Max address space 1074528256 1074528256 bytes"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("not %q in\n%s", want, limits)
 		}
