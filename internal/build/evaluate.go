@@ -80,8 +80,7 @@ func Evaluate(ctx context.Context, req Request, e Evaluation, progress Progress)
 	}
 	defer os.RemoveAll(filepath.Dir(out)) // a failure is swept by the next one
 	defer func() {
-		_, rmErr := b.engine.output(context.WithoutCancel(ctx), volumeRemoveArgs(b.store().name(b.req.Scope))...)
-		err = errors.Join(err, rmErr)
+		err = errors.Join(err, b.engine.removeVolume(context.WithoutCancel(ctx), b.store().name(b.req.Scope)))
 	}()
 	if err := b.runContainer(ctx, out); err != nil {
 		return nil, b.explain(ctx, out, err)
