@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/crash"
@@ -332,27 +335,38 @@ func (r *reconciler) endpoints() ([]network.Endpoint, error) {
 		if !living[i] || !leased {
 			continue
 		}
-		index, err := ipam.Index(r.subnet(), ip)
-		if err != nil {
-			return nil, err
-		}
-		uid := r.Config.Limits.UIDBase + index
 		policy := network.Policy{Mode: network.None} // of a spec that cannot be read
 		if spec, err := r.Store.LoadSpec(id); err == nil {
 			if policy, err = supervisor.Policy(spec.Egress); err != nil {
 				return nil, err
 			}
 		}
-		status, err := r.Observe(id)
-		if err == nil { // where the settings have changed since it was created
-			uid = status.State.UID
+		uid, err := r.userOf(id, ip)
+		if err != nil {
+			return nil, err
 		}
+		status, err := r.Observe(id)
 		eps = append(eps, network.Endpoint{
 			TAP: tenant.TapName(r.Store.Scope, id), MAC: tenant.MAC(r.Store.Scope, id), IP: ip,
 			UID: uid, GID: uid, Policy: policy, Passing: err == nil && !status.Running,
 		})
 	}
 	return eps, nil
+}
+
+// userOf is the uid that the tenant's VMM runs as, which is not always what the
+// settings would give it now. Where its state cannot be read, its data volume
+// tells.
+func (r *reconciler) userOf(id string, ip netip.Addr) (uid int, err error) {
+	if state, err := r.Store.LoadState(id); err == nil {
+		return state.UID, nil
+	}
+	var volume unix.Stat_t
+	if unix.Stat(r.Store.Tenant(id).DataVolume(), &volume) == nil {
+		return int(volume.Uid), nil
+	}
+	index, err := ipam.Index(r.subnet(), ip)
+	return r.Config.Limits.UIDBase + index, err
 }
 
 // starts runs what should run: what was running when the host went down or

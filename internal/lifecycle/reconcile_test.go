@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/volume"
 )
 
 // TestReconcileAtOnce: several that find the same things to do at the same
@@ -49,8 +50,7 @@ func TestReconcileAtOnce(t *testing.T) {
 }
 
 // TestATenantKeepsItsUser: settings that changed since a tenant was created
-// cost it no TAP while it runs. Where its state cannot be read they are what
-// there is.
+// cost it no TAP while it runs, also where its state cannot be read.
 func TestATenantKeepsItsUser(t *testing.T) {
 	h := newHost(t)
 	state, err := h.lease(t.Context(), tenant.Spec{TenantID: "acme"})
@@ -63,10 +63,14 @@ func TestATenantKeepsItsUser(t *testing.T) {
 	}
 	defer lock.Unlock()
 	h.Config.Limits.UIDBase += 1000
-	for _, want := range []int{state.UID, state.UID + 1000} {
+	data := h.Store.Tenant("acme").DataVolume()
+	if _, err := volume.CreateData(t.Context(), data, tenant.DefaultDataMiB, state.UID, state.UID); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
 		eps, err := (&reconciler{Host: h}).endpoints()
-		if err != nil || len(eps) != 1 || eps[0].UID != want || eps[0].GID != want {
-			t.Errorf("endpoints %+v, %v, want one of uid %d", eps, err, want)
+		if err != nil || len(eps) != 1 || eps[0].UID != state.UID || eps[0].GID != state.UID {
+			t.Errorf("endpoints %+v, %v, want one of uid %d", eps, err, state.UID)
 		}
 		if err := os.WriteFile(h.Store.Tenant("acme").StateFile(), []byte("{"), 0o600); err != nil {
 			t.Fatal(err)
