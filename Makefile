@@ -14,6 +14,7 @@ build: ## build bin/mvm, one static binary
 
 .PHONY: install
 install: build ## install the program, its man pages and completions below PREFIX
+	rm -rf bin/man # pages of verbs that are gone
 	go run ./scripts/cli-docs --man bin/man
 	install -D -m 755 bin/mvm $(DESTDIR)$(PREFIX)/bin/mvm
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 bin/man/*.1
