@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/auser/mvm/internal/audit"
 	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -175,32 +177,24 @@ have it, and so all that came before.`,
 			return nil
 		},
 		RunE: a.onHost(func(_ context.Context, h *lifecycle.Host, args []string) error {
-			var (
-				list []lifecycle.Verified
-				err  error
-			)
-			if all {
-				list, err = h.VerifyAllAudits()
-			} else {
-				var one lifecycle.Verified
-				one, err = h.VerifyAudit(optional(args), had)
-				if err != nil {
-					return fmt.Errorf("the audit record does not hold: %w", err)
-				}
-				list = append(list, one)
+			verify, broken := h.VerifyAllAudits, "not every audit record holds"
+			if !all {
+				broken = "the audit record does not hold"
+				verify = func() ([]lifecycle.Verified, error) { return verifyOne(h, optional(args), had) }
 			}
-			if list == nil && err != nil {
+			list, err := verify()
+			switch {
+			case list == nil:
 				return err
-			}
-			if a.json {
+			case a.json:
 				if err := a.printJSON(list); err != nil {
 					return err
 				}
-			} else {
+			case all || err == nil:
 				a.printVerified(list, all)
 			}
 			if err != nil {
-				return fmt.Errorf("not every audit record holds: %w", err)
+				return fmt.Errorf("%s: %w", broken, err)
 			}
 			return nil
 		}),
@@ -209,6 +203,19 @@ have it, and so all that came before.`,
 	cmd.Flags().BoolVar(&all, "all", false, "the host's and all tenants', also of those that are gone")
 	cmd.Flags().StringVar(&had, "had", "", "a hash that was the last one once")
 	return cmd
+}
+
+// verifyOne looks at one record; there is none of a tenant that never was.
+func verifyOne(h *lifecycle.Host, id, had string) ([]lifecycle.Verified, error) {
+	v, err := h.VerifyAudit(id, had)
+	var wrong *tenant.InputError
+	switch {
+	case errors.Is(err, store.ErrNotFound), errors.As(err, &wrong):
+		return nil, err
+	case err != nil:
+		v.Error = err.Error()
+	}
+	return []lifecycle.Verified{v}, err
 }
 
 // checkHad refuses what is no hash: where a script found none to give, nothing
