@@ -19,13 +19,7 @@ func TestRemoveNetwork(t *testing.T) {
 		return
 	}
 	h := newHost(t)
-	spec := tenant.Spec{TenantID: "beta"}
-	spec.Defaults()
-	addTenant(t, h, "beta")
-	state, err := h.lease(t.Context(), spec)
-	if err != nil {
-		t.Fatal(err)
-	}
+	state := addPlaced(t, h, "beta")
 	ep, err := supervisor.Endpoint(state)
 	if err != nil {
 		t.Fatal(err)
@@ -71,19 +65,8 @@ func TestSetWhileItWaits(t *testing.T) {
 		return
 	}
 	h := newHost(t)
-	spec := tenant.Spec{TenantID: "beta"}
-	spec.Defaults()
-	addTenant(t, h, "beta")
-	state, err := h.lease(t.Context(), spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = h.Store.UpdateState("beta", func(s *tenant.State) error {
-		*s = state
-		s.Phase = tenant.Starting
-		return nil
-	})
-	if err != nil {
+	state := addPlaced(t, h, "beta")
+	if err := h.Store.UpdateState("beta", func(s *tenant.State) error { s.Phase = tenant.Starting; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	waits, err := h.Store.LockSupervisor(t.Context(), "beta", 0)
@@ -115,4 +98,17 @@ func inOwnNetwork(t *testing.T) bool {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return false
+}
+
+// addPlaced adds a tenant that has a place in the network.
+func addPlaced(t *testing.T, h *Host, id string) tenant.State {
+	t.Helper()
+	spec := tenant.Spec{TenantID: id}
+	spec.Defaults()
+	addTenant(t, h, id)
+	state, err := h.lease(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
 }
