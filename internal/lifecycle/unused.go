@@ -96,14 +96,7 @@ func (r *reconciler) cgroups(ctx context.Context) error {
 }
 
 func (r *reconciler) sockets(ctx context.Context) error {
-	list := func() (names []string, err error) {
-		entries, err := os.ReadDir(r.Store.RunDir)
-		for _, e := range entries {
-			names = append(names, e.Name())
-		}
-		return names, err
-	}
-	return r.eachUnused(ctx, list, "remove "+r.Store.RunDir+"/", func(hash string) error {
+	return r.eachUnused(ctx, r.Store.Activations, "remove "+r.Store.RunDir+"/", func(hash string) error {
 		return os.RemoveAll(filepath.Join(r.Store.RunDir, hash))
 	})
 }

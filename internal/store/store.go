@@ -41,7 +41,7 @@ var ErrNotFound error = fault.ErrNotFound
 // Store is an opened state directory.
 type Store struct {
 	Root   string
-	RunDir string // what does not survive a reboot
+	RunDir string // what does not survive a reboot; made when a tenant runs
 	// Scope is empty for the default root and otherwise a hash of the root.
 	// It is part of every name outside of Root, so that two roots on one host
 	// never touch each other.
@@ -66,7 +66,7 @@ func Open(root string) (*Store, error) {
 	if err := s.checkVersion(); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{s.locksDir(), s.auditDir(), s.tenantsDir(), s.SnapshotsDir(), s.ImagesDir(), s.RetainedDir(), filepath.Dir(s.LeasesFile()), s.BuildsDir(), s.RunDir} {
+	for _, dir := range []string{s.locksDir(), s.auditDir(), s.tenantsDir(), s.SnapshotsDir(), s.ImagesDir(), s.RetainedDir(), filepath.Dir(s.LeasesFile()), s.BuildsDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("cannot make state directory: %w", err)
 		}
@@ -340,16 +340,29 @@ func (s *Store) Activated(hash string) (id string) {
 	return id
 }
 
+// Activations are the names of the volatile folders, whosever they are.
+func (s *Store) Activations() ([]string, error) {
+	entries, err := os.ReadDir(s.RunDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it is there from the first run on
+		return nil, fmt.Errorf("cannot list running tenants: %w", err)
+	}
+	var hashes []string
+	for _, e := range entries {
+		hashes = append(hashes, e.Name())
+	}
+	return hashes, nil
+}
+
 // ActiveIDs lists the tenants that run, are being started, or left something
 // behind since the last boot, without looking at the others.
 func (s *Store) ActiveIDs() ([]string, error) {
-	entries, err := os.ReadDir(s.RunDir)
+	hashes, err := s.Activations()
 	if err != nil {
-		return nil, fmt.Errorf("cannot list running tenants: %w", err)
+		return nil, err
 	}
 	var ids []string
-	for _, e := range entries {
-		id, err := os.ReadFile(filepath.Join(s.RunDir, e.Name(), idFileName))
+	for _, hash := range hashes {
+		id, err := os.ReadFile(filepath.Join(s.RunDir, hash, idFileName))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it is being removed
 		}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,6 +58,24 @@ func TestSocketPathsFit(t *testing.T) {
 	path := s.Tenant(strings.Repeat("a", 63)).ControlSocket()
 	if len(path) > 107 {
 		t.Errorf("%s has %d bytes", path, len(path))
+	}
+}
+
+// TestVolatileFoldersBeginWithARun: who only looks leaves nothing in /run.
+func TestVolatileFoldersBeginWithARun(t *testing.T) {
+	s := open(t)
+	create(t, s, "acme")
+	if ids, err := s.ActiveIDs(); err != nil || len(ids) > 0 {
+		t.Errorf("before any run: %v, %v", ids, err)
+	}
+	if _, err := os.Lstat(s.RunDir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s was made for nobody: %v", s.RunDir, err)
+	}
+	if err := s.Activate("acme"); err != nil {
+		t.Fatal(err)
+	}
+	if ids, err := s.ActiveIDs(); err != nil || !slices.Equal(ids, []string{"acme"}) {
+		t.Errorf("while it runs: %v, %v", ids, err)
 	}
 }
 
