@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -334,6 +335,14 @@ func fileHolds(path, value string) (bool, error) {
 	}
 }
 
+// runsGuests says of a process's arguments whether they are a supervisor's or a
+// VMM's.
+func runsGuests(argv []byte) bool {
+	words := strings.Split(string(argv), "\x00")
+	program := filepath.Base(words[0])
+	return strings.HasPrefix(program, "firecracker") || strings.HasPrefix(program, "qemu-system") || slices.Contains(words, "supervise")
+}
+
 // hidden VALUE fails if a process of mvm's has VALUE in its arguments or
 // environment. The scripts' own processes have it, by way of testing.
 func cmdHidden(ts *testscript.TestScript, neg bool, args []string) {
@@ -342,7 +351,7 @@ func cmdHidden(ts *testscript.TestScript, neg bool, args []string) {
 	looked := 0
 	for _, cmdline := range files {
 		argv, err := os.ReadFile(cmdline)
-		if err != nil || !bytes.Contains(argv, []byte("qemu-system")) && !bytes.Contains(argv, []byte("firecracker")) && !bytes.Contains(argv, []byte("supervise")) {
+		if err != nil || !runsGuests(argv) {
 			continue // gone, or not mvm's
 		}
 		environ, err := os.ReadFile(filepath.Join(filepath.Dir(cmdline), "environ"))
