@@ -193,7 +193,7 @@ func TestTopOfManyInATerminal(t *testing.T) {
 	write(all...)
 	see("40 running")
 	for _, size := range []struct{ x, y, want string }{
-		{"40", "10", "tenant-06"}, {"12", "4", "40 running,…"}, {"1", "1", "…"}, {"200", "50", "tenant-39"}, {"80", "20", "tenant-16"},
+		{"40", "10", "tenant-06"}, {"12", "4", "40 running,…"}, {"3", "2", "40…"}, {"200", "50", "tenant-39"}, {"80", "20", "tenant-16"},
 	} {
 		tmux("resize-window", "-x", size.x, "-y", size.y)
 		see(size.want)
