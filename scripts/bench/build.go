@@ -4,11 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -16,33 +14,15 @@ import (
 // buildPart runs the benchmarks of package build, which take turns with the same
 // engine, image and Nix by hand, and puts their figures together.
 func (b *bench) buildPart(ctx context.Context) error {
-	cache, err := b.testCache()
-	if err != nil {
-		return err
-	}
 	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", ".",
 		"-benchtime", fmt.Sprintf("%dx", max(1, b.runs/2)), "-timeout", "30m", "./internal/build")
-	cmd.Env = append(os.Environ(), "MVM_TEST_CACHE="+cache)
+	cmd.Env = append(os.Environ(), "MVM_TEST_CACHE="+b.cache) // what make prepare fetched
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("the benchmarks of builds: %w: %s", err, out)
 	}
 	printTable(append([][]string{{"", "runs", "figures"}}, benchmarkRows(out)...)...)
 	return nil
-}
-
-// testCache is a cache as tests look for it, of what make prepare fetched: from
-// within the bench's network namespace nothing can be fetched.
-func (b *bench) testCache() (string, error) {
-	dir := filepath.Join(b.cache, "bench", "tests")
-	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700), os.Symlink(filepath.Join(b.cache, "debian"), filepath.Join(dir, "debian"))); err != nil {
-		return "", err
-	}
-	archives, err := filepath.Glob(filepath.Join(b.cache, "builder", "*.tar"))
-	for _, a := range archives {
-		err = errors.Join(err, os.Link(a, filepath.Join(dir, filepath.Base(a))))
-	}
-	return dir, err
 }
 
 // benchmarkRows makes a row of each result that go test printed.
