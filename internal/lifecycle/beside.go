@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/auser/mvm/internal/atomicfile"
@@ -27,7 +28,11 @@ type Beside struct {
 // volumesBeside lists the volumes beside the data that were made.
 func volumesBeside(t store.Tenant, spec tenant.Spec) ([]Beside, error) {
 	list := []Beside{}
-	for _, mount := range mountsIn(t.VolumesDir()) {
+	mounts, err := mountsIn(t.VolumesDir())
+	if err != nil {
+		return nil, err
+	}
+	for _, mount := range mounts {
 		if mount == tenant.DataMount {
 			continue
 		}
@@ -42,16 +47,22 @@ func volumesBeside(t store.Tenant, spec tenant.Spec) ([]Beside, error) {
 }
 
 // mountsIn says which volumes' images are in a folder, by their mounts.
-func mountsIn(dir string) []string {
+func mountsIn(dir string) ([]string, error) {
 	mounts := []string{}
-	entries, _ := os.ReadDir(dir) // a folder that is not there holds none
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) { // those hold none
+		return nil, fmt.Errorf("cannot look for volumes: %w", err)
+	}
 	for _, e := range entries {
 		if mount, ok := tenant.MountOf(e.Name()); ok && e.Type().IsRegular() {
 			mounts = append(mounts, mount)
 		}
 	}
-	return mounts
+	return mounts, nil
 }
+
+// sizeMiB is how many MiB a volume has to be given for all of an image to fit.
+func sizeMiB(image fs.FileInfo) int { return int((image.Size() + 1<<20 - 1) >> 20) }
 
 // GrowVolume makes a volume larger that the tenant has.
 func (h *Host) GrowVolume(ctx context.Context, id string, v tenant.Volume) (Changed, error) {
@@ -238,7 +249,10 @@ func (h *Host) adoptable(id, name string) (tenant.Volumes, error) {
 		return nil, err
 	}
 	dir := filepath.Join(h.Store.RetainedDir(), name)
-	mounts := mountsIn(dir)
+	mounts, err := mountsIn(dir)
+	if err != nil {
+		return nil, err
+	}
 	owner, _, _ := cutLast(name, "-")
 	switch {
 	case owner != id:
@@ -259,7 +273,7 @@ func (h *Host) adoptable(id, name string) (tenant.Volumes, error) {
 		if _, err := os.Lstat(own); err == nil && !sameFile(image, own) {
 			return nil, &Error{Kind: ErrState, Msg: "it has a volume " + mount + " already", Hint: fmt.Sprintf("mvm tenant volume destroy %s %s", id, mount)}
 		}
-		v.SizeMiB = int((info.Size() + 1<<20 - 1) >> 20)
+		v.SizeMiB = sizeMiB(info)
 		all = append(all, v)
 	}
 	return all, nil
@@ -275,8 +289,15 @@ func sameFile(a, b string) bool {
 }
 
 // withData are the names of those retained folders that hold a data volume.
-func (h *Host) withData(names []string) []string {
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		return !slices.Contains(mountsIn(filepath.Join(h.Store.RetainedDir(), name)), tenant.DataMount)
-	})
+func (h *Host) withData(names []string) (whole []string, err error) {
+	for _, name := range names {
+		mounts, err := mountsIn(filepath.Join(h.Store.RetainedDir(), name))
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(mounts, tenant.DataMount) {
+			whole = append(whole, name)
+		}
+	}
+	return whole, nil
 }

@@ -59,8 +59,8 @@ func TestDestroyVolume(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Name != name || !slices.Equal(list[0].Volumes, []string{v.Mount}) {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if whole := h.withData([]string{name}); len(whole) > 0 {
-		t.Errorf("it is taken for all that a tenant had: %v", whole)
+	if whole, err := h.withData([]string{name}); err != nil || len(whole) > 0 {
+		t.Errorf("it is taken for all that a tenant had: %v, %v", whole, err)
 	}
 
 	// A link that is there already is what a call has left that was killed.
@@ -98,8 +98,8 @@ func TestDestroyVolume(t *testing.T) {
 	if list, err := h.RetainedVolumes(); err != nil || len(list) > 0 {
 		t.Errorf("wiped and kept: %+v, %v", list, err)
 	}
-	if left := mountsIn(own.VolumesDir()); !slices.Equal(left, []string{tenant.DataMount}) {
-		t.Errorf("left: %v", left)
+	if left, err := mountsIn(own.VolumesDir()); err != nil || !slices.Equal(left, []string{tenant.DataMount}) {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
 
@@ -212,5 +212,19 @@ func TestWhenVolumesGrow(t *testing.T) {
 	s.Phase = tenant.Stopped
 	if done := effects(s, to); len(done.Now) != 1 || len(done.Next) > 0 {
 		t.Errorf("at rest: now %q, next %q", done.Now, done.Next)
+	}
+}
+
+// Only of a folder that can be read can it be said that no volume is in it.
+func TestVolumesThatCannotBeLookedFor(t *testing.T) {
+	dir := t.TempDir()
+	file, loop := filepath.Join(dir, "file"), filepath.Join(dir, "loop")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Symlink(loop, loop)); err != nil {
+		t.Fatal(err)
+	}
+	for path, readable := range map[string]bool{dir: true, file: true, filepath.Join(dir, "missing"): true, loop: false} {
+		if mounts, err := mountsIn(path); len(mounts) > 0 || (err == nil) != readable {
+			t.Errorf("%s: %v, %v", path, mounts, err)
+		}
 	}
 }

@@ -145,7 +145,10 @@ func (h *Host) settleVolumes(t store.Tenant, retained []string, adopt bool, uid 
 	case adopt && adopted(t): // by a create that was killed
 		return "its former one", retained, own(t.VolumesDir(), uid)
 	case adopt:
-		whole := h.withData(retained)
+		whole, err := h.withData(retained)
+		if err != nil {
+			return "", retained, err
+		}
 		name = whole[len(whole)-1]
 		rest = slices.DeleteFunc(slices.Clone(retained), func(n string) bool { return n == name })
 		return name, rest, h.adopt(name, t, uid)
@@ -164,7 +167,10 @@ func (h *Host) settleVolumes(t store.Tenant, retained []string, adopt bool, uid 
 func (h *Host) checkAdoption(t store.Tenant, retained []string, spec tenant.Spec) error {
 	path := t.DataVolume()
 	if !adopted(t) {
-		retained = h.withData(retained)
+		var err error
+		if retained, err = h.withData(retained); err != nil {
+			return err
+		}
 		if len(retained) == 0 {
 			return &tenant.InputError{Msg: fmt.Sprintf("no data volume of a tenant %s is retained", t.ID), Hint: "leave out --adopt-volumes"}
 		}
@@ -174,7 +180,7 @@ func (h *Host) checkAdoption(t store.Tenant, retained []string, spec tenant.Spec
 	if err != nil {
 		return fmt.Errorf("cannot look at the retained data volume: %w", err)
 	}
-	if mib := int((info.Size() + 1<<20 - 1) >> 20); mib > spec.DataMiB {
+	if mib := sizeMiB(info); mib > spec.DataMiB {
 		return &tenant.InputError{Msg: fmt.Sprintf("the retained data volume has %d MiB and cannot shrink to %d", mib, spec.DataMiB), Hint: fmt.Sprintf("say --data-size %d", mib)}
 	}
 	return nil
@@ -184,10 +190,7 @@ func (h *Host) checkAdoption(t store.Tenant, retained []string, spec tenant.Spec
 // Volumes without it in a tenant that does not exist yet were never used.
 const adoptedMark = ".adopted"
 
-func adopted(t store.Tenant) bool {
-	_, err := os.Lstat(filepath.Join(t.VolumesDir(), adoptedMark))
-	return err == nil
-}
+func adopted(t store.Tenant) bool { return exists(filepath.Join(t.VolumesDir(), adoptedMark)) }
 
 // adopt makes a retained folder of volumes the tenant's own, in one step.
 func (h *Host) adopt(name string, t store.Tenant, uid int) error {

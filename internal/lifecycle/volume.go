@@ -204,7 +204,10 @@ func (h *Host) RetainedVolumes() ([]Kept, error) {
 	for i, name := range names {
 		list[i].Name = name
 		dir := filepath.Join(h.Store.RetainedDir(), name)
-		list[i].Volumes, list[i].Allocated = mountsIn(dir), imageBytes(dir)
+		if list[i].Volumes, err = mountsIn(dir); err != nil {
+			return nil, err
+		}
+		list[i].Allocated = imageBytes(dir)
 	}
 	return list, nil
 }
