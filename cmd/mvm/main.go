@@ -21,9 +21,14 @@ func main() {
 }
 
 // interruptible is a context that ends when this command is interrupted. Who
-// interrupts it once more ends it at once, as every command may be.
+// interrupts it once more ends it at once, as every command may be; that holds
+// from the moment that the context ends.
 func interruptible() context.Context {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	interrupted, unnotify := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	context.AfterFunc(interrupted, func() {
+		unnotify()
+		cancel()
+	})
 	return ctx
 }
