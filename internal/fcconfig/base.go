@@ -1,9 +1,6 @@
 package fcconfig
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // The drives and the interface that every machine has, in the order in which
 // the guest sees them: vda, vdb, vdc and eth0.
@@ -21,7 +18,7 @@ const versionField = "firecracker-version"
 // Base is a checked base configuration.
 type Base struct {
 	doc   map[string]any
-	needs Version // zero, or newer than the model
+	needs Version // as it declares; zero where it does not
 }
 
 const (
@@ -125,10 +122,10 @@ func baseCPUConfig(c *checker, path string, v any) {
 // Parse reads a base configuration as a flake gives it. Everything that it
 // may not say is refused with its JSON path; the error is then Refusals.
 //
-// A base that declares "firecracker-version" newer than the model may hold
-// further fields inside the sections that it may use, as long as their values
-// can name nothing on the host. The final configuration then demands that
-// version of Firecracker.
+// The final configuration demands the version of Firecracker that the base
+// declares in "firecracker-version". A base for a newer one than the model's may
+// hold further fields inside the sections that it may use, as long as their
+// values can name nothing on the host.
 func Parse(data []byte) (Base, error) {
 	doc, err := parseDocument(data)
 	if err != nil {
@@ -140,9 +137,7 @@ func Parse(data []byte) (Base, error) {
 		if err != nil {
 			c.refuse(versionField, "%s is no version", clip(declared))
 		}
-		if slices.Compare(v[:2], ModelVersion[:2]) > 0 { // fields come with minor releases
-			c.newer, base.needs = true, v
-		}
+		c.newer, base.needs = v.beyondModel(), v
 	}
 	baseRule(c, "", doc)
 	uniqueIDs(c, doc, "drives", "drive_id")

@@ -1,7 +1,7 @@
 // Package fcconfig turns a flake's base configuration and the values of one
 // run into the final Firecracker configuration (fc.final.json).
 //
-// It owns the model of what Firecracker 1.16 accepts, what a base
+// It owns the model of what Firecracker 1.17 accepts, what a base
 // configuration may say, and how the two are merged. Base configurations come
 // from tenants and are hostile input. The package is pure: it opens no file
 // and knows nothing of the host, of processes or of what starts the machine.
@@ -13,7 +13,7 @@ import (
 )
 
 // ModelVersion is the Firecracker release that the model describes.
-var ModelVersion = Version{1, 16, 0}
+var ModelVersion = Version{1, 17, 0}
 
 // Config is a complete Firecracker configuration. It is made by Final or
 // Decode and not changed afterwards.
@@ -32,8 +32,9 @@ type Config struct {
 	Logger            *Logger            `json:"logger"`
 	Metrics           *Metrics           `json:"metrics"`
 
-	// MinVersion is the Firecracker that the configuration needs: zero, or a
-	// newer one than the model's that the base configuration declared.
+	// MinVersion is the oldest Firecracker that the configuration is for: the
+	// one that the base configuration declared, or the first that has all of
+	// its fields. Zero is any.
 	MinVersion Version `json:"-"`
 	// Unmodelled are the JSON paths of the fields that only a newer
 	// Firecracker than the model's knows.
@@ -92,7 +93,7 @@ type MachineConfig struct {
 	SMT             bool   `json:"smt"`
 	CPUTemplate     string `json:"cpu_template"`
 	TrackDirtyPages bool   `json:"track_dirty_pages"`
-	HugePages       string `json:"huge_pages"` // None (also when empty) or 2M
+	HugePages       string `json:"huge_pages"` // None (also when empty), Transparent or 2M
 }
 
 // CPUConfig is a custom CPU template: Path names one, or it is given inline.
@@ -176,5 +177,7 @@ type Logger struct {
 
 // Metrics is where Firecracker's metrics go.
 type Metrics struct {
-	MetricsPath string `json:"metrics_path"`
+	MetricsPath string            `json:"metrics_path"`
+	EmitID      bool              `json:"emit_id"`
+	Properties  map[string]string `json:"properties"`
 }

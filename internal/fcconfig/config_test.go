@@ -148,6 +148,56 @@ func TestNewerFirecracker(t *testing.T) {
 	}
 }
 
+// TestDeclaredVersion: what a base is written for is what it gets or newer, also
+// where the model knows that version, and its fields are checked all the same.
+func TestDeclaredVersion(t *testing.T) {
+	for declared, want := range map[string]Version{"1.16": {1, 16, 0}, "1.17.1": {1, 17, 1}, "1.18.2": {1, 18, 2}} {
+		base, err := Parse([]byte(`{"firecracker-version":"` + declared + `"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := Final(base, testRuntime())
+		if err != nil || cfg.MinVersion != want || len(cfg.Unmodelled) > 0 {
+			t.Errorf("%s: MinVersion %v, unmodelled %v, %v", declared, cfg.MinVersion, cfg.Unmodelled, err)
+		}
+	}
+}
+
+// TestFieldsOfARelease: a configuration is for the first Firecracker that has
+// all of its fields.
+func TestFieldsOfARelease(t *testing.T) {
+	document := func(more string) []byte {
+		return []byte(`{"boot-source":{"kernel_image_path":"/kernel"},"drives":[],` + more + `}`)
+	}
+	machine := func(pages, mib string) string {
+		return `"machine-config":{"vcpu_count":1,"mem_size_mib":` + mib + `,"huge_pages":"` + pages + `"}`
+	}
+	metrics := func(more string) string { return `"metrics":{"metrics_path":"/metrics"` + more + `}` }
+	for more, want := range map[string]Version{
+		machine("2M", "64"):          {},
+		machine("None", "63"):        {},
+		machine("Transparent", "64"): {1, 17, 0},
+		metrics(""):                  {},
+		metrics(`,"emit_id":true`):   {1, 17, 0},
+		metrics(`,"properties":{"rack":"7 b","zone":"é"}`): {1, 17, 0},
+	} {
+		if cfg, err := Decode(document(more)); err != nil || cfg.MinVersion != want {
+			t.Errorf("%s: MinVersion %v, %v; want %v", more, cfg.MinVersion, err, want)
+		}
+	}
+	for more, path := range map[string]string{
+		machine("Transparent", "63"):        "machine-config.mem_size_mib",
+		machine("transparent", "64"):        "machine-config.huge_pages",
+		metrics(`,"emit_id":"yes"`):         "metrics.emit_id",
+		metrics(`,"properties":["x"]`):      "metrics.properties",
+		metrics(`,"properties":{"rack":7}`): "metrics.properties.rack",
+	} {
+		if _, err := Decode(document(more)); err == nil || !strings.HasPrefix(err.Error(), path+": ") {
+			t.Errorf("%s is refused with %v, want the path %s", more, err, path)
+		}
+	}
+}
+
 // refused are base configurations that mvm does not take, and the path that
 // it names.
 var refused = map[string]string{
@@ -191,6 +241,7 @@ var refused = map[string]string{
 	`{"machine-config":{"vcpu_count":"1"}}`:                             "machine-config.vcpu_count",
 	`{"machine-config":{"smt":true}}`:                                   "machine-config.smt",
 	`{"machine-config":{"huge_pages":"2M"}}`:                            "machine-config.huge_pages",
+	`{"machine-config":{"huge_pages":"Transparent"}}`:                   "machine-config.huge_pages",
 	`{"machine-config":{"track_dirty_pages":true}}`:                     "machine-config.track_dirty_pages",
 	`{"machine-config":{"cpu_template":"X1"}}`:                          "machine-config.cpu_template",
 	`{"machine-config":{"turbo":true}}`:                                 "machine-config.turbo",
@@ -216,7 +267,7 @@ var refused = map[string]string{
 
 	`{"firecracker-version":"latest"}`:                                                   "firecracker-version",
 	`{"firecracker-version":17}`:                                                         "firecracker-version",
-	`{"firecracker-version":"1.16.9","machine-config":{"turbo":true}}`:                   "machine-config.turbo",
+	`{"firecracker-version":"1.17.9","machine-config":{"turbo":true}}`:                   "machine-config.turbo",
 	`{"firecracker-version":"9.0","gpu":{}}`:                                             "gpu",
 	`{"firecracker-version":"9.0","machine-config":{"firmware":"/etc/shadow"}}`:          "machine-config.firmware",
 	`{"firecracker-version":"9.0","machine-config":{"firmware":["x"]}}`:                  "machine-config.firmware",

@@ -40,6 +40,14 @@ type checker struct {
 	// declares a newer Firecracker, and notes them in unmodelled.
 	newer      bool
 	unmodelled []string
+	needs      Version // the oldest Firecracker that has what the document says
+}
+
+// demand notes that the document is for v or newer.
+func (c *checker) demand(v Version) {
+	if c.needs.Less(v) {
+		c.needs = v
+	}
 }
 
 func (c *checker) refuse(path, format string, args ...any) {
@@ -85,6 +93,28 @@ func object(known fields, required ...string) rule {
 			if _, there := m[name]; !there {
 				c.refuse(join(path, name), "is missing")
 			}
+		}
+	}
+}
+
+// since is the rule of a field that Firecracker has had from v on.
+func since(v Version, r rule) rule {
+	return func(c *checker, path string, value any) {
+		c.demand(v)
+		r(c, path, value)
+	}
+}
+
+// each is an object with whatever fields, each of which follows the rule.
+func each(field rule) rule {
+	return func(c *checker, path string, v any) {
+		m, ok := v.(map[string]any)
+		if !ok {
+			c.refuse(path, "want an object")
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			field(c, join(path, name), m[name])
 		}
 	}
 }

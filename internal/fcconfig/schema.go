@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// What Firecracker 1.16 accepts. mvm is stricter than Firecracker where that
+// What Firecracker 1.17 accepts. mvm is stricter than Firecracker where that
 // ignores what it does not know: at the top level, in metrics and in token
 // buckets.
 
@@ -113,7 +113,7 @@ var (
 			"smt":               boolean,
 			"cpu_template":      templateRule,
 			"track_dirty_pages": boolean,
-			"huge_pages":        oneOf("None", "2M"),
+			"huge_pages":        hugePagesRule,
 		}, "vcpu_count", "mem_size_mib"),
 		"cpu-config":         cpuConfigRule,
 		"network-interfaces": list(interfaceRule),
@@ -149,9 +149,23 @@ var (
 			"show_log_origin": boolean,
 			"module":          text,
 		}),
-		"metrics": object(fields{"metrics_path": matching(pathPattern, "path")}, "metrics_path"),
+		"metrics": object(fields{
+			"metrics_path": matching(pathPattern, "path"),
+			"emit_id":      since(v1_17, boolean),
+			"properties":   since(v1_17, each(text)),
+		}, "metrics_path"),
 	}, "boot-source", "drives")
 )
+
+// v1_17 is the release that brought the fields and words that say so.
+var v1_17 = Version{1, 17, 0}
+
+func hugePagesRule(c *checker, path string, v any) {
+	if v == "Transparent" {
+		c.demand(v1_17)
+	}
+	oneOf("None", "Transparent", "2M")(c, path, v)
+}
 
 // cpuConfigRule takes the path of a CPU template, or one inline.
 func cpuConfigRule(c *checker, path string, v any) {
@@ -176,7 +190,7 @@ func Decode(data []byte) (Config, error) {
 // newConfig checks doc against the model and against the rules that concern
 // more than one field, and gives it its types.
 func newConfig(doc map[string]any, needs Version) (Config, error) {
-	c := &checker{newer: !needs.IsZero()}
+	c := &checker{newer: needs.beyondModel(), needs: needs}
 	configRule(c, "", doc)
 	if err := c.err(); err != nil {
 		return Config{}, err
@@ -185,7 +199,7 @@ func newConfig(doc map[string]any, needs Version) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	cfg := Config{doc: doc, MinVersion: needs, Unmodelled: c.unmodelled}
+	cfg := Config{doc: doc, MinVersion: c.needs, Unmodelled: c.unmodelled}
 	if err := json.Unmarshal(data, &cfg); err != nil {
 		return Config{}, err
 	}
@@ -206,8 +220,8 @@ func (cfg *Config) check(c *checker) {
 	if m.SMT && m.VCPUCount != 1 && m.VCPUCount%2 != 0 {
 		c.refuse("machine-config.vcpu_count", "must be 1 or even with smt")
 	}
-	if m.HugePages == "2M" && m.MemSizeMiB%2 != 0 {
-		c.refuse("machine-config.mem_size_mib", "must be even with 2M huge pages")
+	if m.HugePages != "" && m.HugePages != "None" && m.MemSizeMiB%2 != 0 {
+		c.refuse("machine-config.mem_size_mib", "must be even with huge pages")
 	}
 	if cfg.CPU != nil && m.CPUTemplate != "" && m.CPUTemplate != "None" {
 		c.refuse("cpu-config", "cannot stand beside machine-config.cpu_template")

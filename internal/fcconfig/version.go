@@ -30,7 +30,8 @@ func ParseVersion(s string) (Version, error) {
 // Less says whether v is older than o.
 func (v Version) Less(o Version) bool { return slices.Compare(v[:], o[:]) < 0 }
 
-// IsZero says whether v stands for no version.
-func (v Version) IsZero() bool { return v == Version{} }
+// beyondModel says whether v may have fields that the model does not know:
+// those come with minor releases.
+func (v Version) beyondModel() bool { return slices.Compare(v[:2], ModelVersion[:2]) > 0 }
 
 func (v Version) String() string { return fmt.Sprintf("%d.%d.%d", v[0], v[1], v[2]) }
