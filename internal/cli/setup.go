@@ -25,8 +25,8 @@ Where systemd runs the host, setup for the default state directory also
 installs and enables mvm-reconcile.service, which brings the tenants back after
 a reboot and stops their guests when the host shuts down.`,
 		Example: `  mvm setup
-  mvm setup --firecracker 1.16.1
-  mvm setup --firecracker ./firecracker-v1.16.1-x86_64.tgz
+  mvm setup --firecracker 1.17.0
+  mvm setup --firecracker ./firecracker-v1.17.0-x86_64.tgz
   mvm setup --tier software`,
 		Args: exactArgs(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {

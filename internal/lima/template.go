@@ -18,9 +18,9 @@ const (
 
 // The Firecracker release that the VM gets, with the sha256 of its archives.
 const (
-	firecrackerVersion = "v1.16.1"
-	firecrackerX86     = "382a02a869e4d6d5cb14c40577f9545e8458021ea8b0b2d3fc10ec14d9c242e6"
-	firecrackerARM     = "8d0e69f6d6f9a1724551f607f18504052c16c1828ee3d4d7b6e6c73380871e0e"
+	firecrackerVersion = "v1.17.0"
+	firecrackerX86     = "06094a1108ae9e82aa4c23a775aa92758f53f1175d422270d9d6162cb9ade558"
+	firecrackerARM     = "e351ebe4f7a16b5873bbd51005d2e6767103cff4d5ebc829df2d3f95a93e2256"
 )
 
 // Provisioning writes one of these at its end, at each boot.

@@ -95,7 +95,7 @@ func isProgram(path string) bool {
 // Name is firecracker.
 func (d *Driver) Name() string { return "firecracker" }
 
-// Version is Firecracker's, such as 1.16.1.
+// Version is Firecracker's, such as 1.17.0.
 func (d *Driver) Version(ctx context.Context) (string, error) {
 	out, err := run.Output(ctx, d.Binary, "--version")
 	if err != nil {

@@ -11,6 +11,22 @@ type Pin struct {
 
 // Pins are the known releases, the newest first.
 var Pins = []Pin{{
+	Version: "1.17.0",
+	Archive: map[string]string{
+		"amd64": "06094a1108ae9e82aa4c23a775aa92758f53f1175d422270d9d6162cb9ade558",
+		"arm64": "e351ebe4f7a16b5873bbd51005d2e6767103cff4d5ebc829df2d3f95a93e2256",
+	},
+	Programs: map[string]map[string]string{
+		"amd64": {
+			"firecracker": "99ad0f5cd0514a88aad0e9ae8cfdb3cc3b4ab9d190e1194602406c786b5de7a5",
+			"jailer":      "65ef226e96f0ceda55ba643f445801ef2cc0ea667ef67cad8ac4f406c9c8434f",
+		},
+		"arm64": {
+			"firecracker": "fe726e0b43c04363ac07e358be4dee982c3947c65ed3ae10c770fef5e1cd756c",
+			"jailer":      "4d8d2dd4dfc1d47932b2bd261479181dd0c54f0a2f32714421a7e7f9f07ddec8",
+		},
+	},
+}, {
 	Version: "1.16.1",
 	Archive: map[string]string{
 		"amd64": "382a02a869e4d6d5cb14c40577f9545e8458021ea8b0b2d3fc10ec14d9c242e6",
