@@ -13,6 +13,7 @@ import (
 
 	"github.com/auser/mvm/internal/config"
 	"github.com/auser/mvm/internal/devvm"
+	"github.com/auser/mvm/internal/fcconfig"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
@@ -128,10 +129,18 @@ func TestSystemChecks(t *testing.T) {
 
 func TestReleases(t *testing.T) {
 	pin := install.Pins[0].Version
+	made, err := fcconfig.ParseVersion(pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	minor := func(by int) string { return fcconfig.Version{made[0], made[1] + by, 0}.String() }
 	for _, c := range []struct {
 		firecracker, jailer string
 		want                Level
-	}{{pin, pin, OK}, {"1.15.0", "1.15.0", Note}, {pin, "1.15.0", Failure}, {"1.15.0", pin, Failure}} {
+	}{
+		{pin, pin, OK}, {minor(1), minor(1), Note}, {minor(-1), minor(-1), Note}, {minor(-2), minor(-2), Warning},
+		{"unknown", "unknown", Note}, {pin, minor(-1), Failure}, {minor(-1), pin, Failure},
+	} {
 		f := releaseFinding(c.firecracker, c.jailer)
 		if f.Level != c.want || f.Level != OK && !strings.HasSuffix(f.Fix, pin) {
 			t.Errorf("firecracker %s, jailer %s: %+v, want %s", c.firecracker, c.jailer, f, c.want)

@@ -19,6 +19,7 @@ import (
 	"github.com/auser/mvm/internal/config"
 	"github.com/auser/mvm/internal/devvm"
 	"github.com/auser/mvm/internal/fault"
+	"github.com/auser/mvm/internal/fcconfig"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/supervisor"
@@ -237,10 +238,23 @@ func releaseFinding(version, jailer string) Finding {
 	switch {
 	case jailer != version:
 		return failure("mvm setup --firecracker "+pin, "firecracker %s with the jailer of %s: both must be of one release", version, jailer)
+	case outOfSupport(version, pin):
+		return warning("mvm setup --firecracker "+pin, "firecracker %s with its jailer: no fixes are made for it any more", version)
 	case version != pin:
 		return advice("mvm setup --firecracker "+pin, "firecracker %s with its jailer; mvm is made for %s", version, pin)
 	}
 	return ok("firecracker %s with its jailer", version)
+}
+
+// outOfSupport says whether version is of a minor release that was no longer
+// mended when latest was the newest: fixes are made for the last two.
+func outOfSupport(version, latest string) bool {
+	v, err := fcconfig.ParseVersion(version)
+	if err != nil {
+		return false // the driver says what is wrong with it
+	}
+	last, err := fcconfig.ParseVersion(latest)
+	return err == nil && v.Less(fcconfig.Version{last[0], last[1] - 1, 0})
 }
 
 // hugePagePool adds up what tenants ask for: one that finds the pool too small
