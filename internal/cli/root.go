@@ -118,12 +118,6 @@ ssh and exec hand on the code of the remote command.`,
 	flags.BoolVar(&a.verbose, "verbose", false, "say more of what is being done")
 	flags.BoolVar(&a.noColor, "no-color", false, "print no colours (NO_COLOR)")
 	root.SetFlagErrorFunc(flagError)
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := cmd.ValidateFlagGroups(); err != nil { // else it would be a failure, and not wrong usage
-			return flagError(cmd, err)
-		}
-		return nil
-	}
 	root.CompletionOptions.DisableDefaultCmd = true   // completion.go has its own
 	root.SetHelpCommand(&cobra.Command{Hidden: true}) // help.go has our own
 	root.AddCommand(a.commands()...)

@@ -35,6 +35,9 @@ left out; a pipe gets all.`,
   mvm tenant list --watch
   mvm tenant list --json | jq -r '.[] | select(.running) | .tenant_id'`,
 		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {
+			if ids && a.json {
+				return &tenant.InputError{Msg: "--ids and --json print the same list in two ways", Hint: "say one of them"}
+			}
 			wanted, err := parseStates(states)
 			if err != nil {
 				return err
@@ -78,7 +81,6 @@ left out; a pipe gets all.`,
 	f.StringSliceVar(&states, "state", nil, "only tenants in one of these states")
 	f.BoolVar(&ids, "ids", false, "print the ids alone, a line each")
 	f.BoolVarP(&watch, "watch", "w", false, "print it again every second, until interrupted")
-	cmd.MarkFlagsMutuallyExclusive("ids", "json")
 	return cmd
 }
 

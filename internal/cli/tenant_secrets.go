@@ -36,7 +36,7 @@ func (a *app) secretsSet() *cobra.Command {
 		Example: `  mvm tenant secrets set acme db/password --from-file ./password
   pass show acme/token | mvm tenant secrets set acme token
   mvm tenant secrets set acme token --from-env ACME_TOKEN`,
-		Args: exactArgs(2, "a tenant id and a key"),
+		Args: oneValue,
 		RunE: a.onTenant("set a secret of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			key, value, err := a.secretGiven(args[1], file, env)
 			if err != nil {
@@ -51,8 +51,25 @@ func (a *app) secretsSet() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&file, "from-file", "-", "where the value is; - is standard input")
 	cmd.Flags().StringVar(&env, "from-env", "", "the environment variable that holds the value")
-	cmd.MarkFlagsMutuallyExclusive("from-file", "from-env")
 	return cmd
+}
+
+// oneValue takes a tenant id and a key, and one place at most that the value is in.
+func oneValue(cmd *cobra.Command, args []string) error {
+	if err := exactArgs(2, "a tenant id and a key")(cmd, args); err != nil {
+		return err
+	}
+	key, _, behind := strings.Cut(args[1], "=")
+	file, env := cmd.Flags().Lookup("from-file"), cmd.Flags().Lookup("from-env")
+	switch {
+	case file.Changed && env.Changed:
+		return &tenant.InputError{Msg: fmt.Sprintf("the value of %s is given twice", key), Hint: "say --from-file or --from-env, not both"}
+	case behind && (file.Changed || env.Changed):
+		return &tenant.InputError{Msg: fmt.Sprintf("the value of %s is given twice", key), Hint: "leave it out behind the key"}
+	case env.Changed && env.Value.String() == "":
+		return &tenant.InputError{Msg: "--from-env names no variable", Hint: "say its name, without $: --from-env ACME_TOKEN"}
+	}
+	return nil
 }
 
 const whenSecretsReach = "from the next run or push on"
@@ -62,8 +79,6 @@ const whenSecretsReach = "from the next run or push on"
 func (a *app) secretGiven(given, file, env string) (key string, value []byte, err error) {
 	key, behind, inPlace := strings.Cut(given, "=")
 	switch {
-	case inPlace && (env != "" || file != "-"):
-		return key, nil, &tenant.InputError{Msg: fmt.Sprintf("the value of %s is given twice", key), Hint: "leave it out behind the key"}
 	case inPlace:
 		a.note("the value was in this command's arguments, which every user of this host can list; standard input is safer")
 		return key, []byte(behind), nil

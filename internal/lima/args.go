@@ -41,8 +41,9 @@ type Inputs struct {
 	// DryRun says that nothing is to be removed.
 	DryRun bool
 
-	named bool   // a flake is named
-	dir   string // what names are seen from
+	named    bool   // a flake is named
+	fromFile bool   // a secret's value is in a file
+	dir      string // what names are seen from
 }
 
 // creators are the verbs that take the working directory's flake where none is
@@ -83,7 +84,9 @@ func valueFlag(flag string, words []string) func(in *Inputs, i int) {
 		return func(in *Inputs, i int) { in.Volumes = append(in.Volumes, i) }
 	case flag == "--root":
 		return func(in *Inputs, i int) { in.Root = in.Args[i] }
-	case flag == "--from-file", flag == "--from" && begins(words, importers):
+	case flag == "--from-file":
+		return func(in *Inputs, i int) { in.fromFile = true; in.stdin(i) }
+	case flag == "--from" && begins(words, importers):
 		return (*Inputs).stdin
 	case flag == "--from-env":
 		return (*Inputs).variable
@@ -133,7 +136,7 @@ func FindInputs(args []string, dir string) Inputs {
 	}
 	in.Frees = begins(words, freers)
 	switch {
-	case help:
+	case help, in.fromFile && in.Variable != "": // the command inside says why not both
 		return Inputs{Args: slices.Clone(args), dir: dir, Root: in.Root}
 	case !in.named && begins(words, creators) && source.HoldsFlake(dir):
 		in.nameFlake()
@@ -187,8 +190,10 @@ func (in *Inputs) stdout(i int) {
 // variable has what a variable of the environment holds read as standard
 // input: on a command line anybody could see it.
 func (in *Inputs) variable(i int) {
-	in.Variable = in.Args[i]
-	in.Args[i-1], in.Args[i] = "--from-file", "-"
+	if in.Args[i] != "" {
+		in.Variable = in.Args[i]
+		in.Args[i-1], in.Args[i] = "--from-file", "-"
+	}
 }
 
 // fleet has the file that declares tenants read as standard input, after the

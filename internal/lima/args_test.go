@@ -48,6 +48,10 @@ func TestFindInputs(t *testing.T) {
 		{dir: with, args: []string{"t", "volume", "import", "a", "--from=v", "--yes"}, want: []string{"t", "volume", "import", "a", "--from", "-", "--yes"}, stdin: filepath.Join(with, "v")},
 		{dir: with, args: []string{"tenant", "volume", "export", "a", "--to", "v"}, want: []string{"tenant", "volume", "export", "a", "--to", "-"}, stdout: filepath.Join(with, "v")},
 		{dir: with, args: []string{"tenant", "secrets", "set", "a", "k", "--from-env", "V"}, want: []string{"tenant", "secrets", "set", "a", "k", "--from-file", "-"}, variable: "V"},
+		// Of what contradicts itself, or names nothing, the command inside says so.
+		{dir: with, args: []string{"tenant", "secrets", "set", "a", "k", "--from-env", "V", "--from-file=f"}, want: []string{"tenant", "secrets", "set", "a", "k", "--from-env", "V", "--from-file=f"}},
+		{dir: with, args: []string{"tenant", "secrets", "set", "a", "k", "--from-file", "-", "--from-env=V"}, want: []string{"tenant", "secrets", "set", "a", "k", "--from-file", "-", "--from-env=V"}},
+		{dir: with, args: []string{"tenant", "secrets", "set", "a", "k", "--from-env", ""}, want: []string{"tenant", "secrets", "set", "a", "k", "--from-env", ""}},
 		{dir: with, args: []string{"apply", "-f", "x", "--help"}, want: []string{"apply", "-f", "x", "--help"}},
 		{dir: with, args: []string{"dev", "--", "ls"}, want: []string{"dev", "--", "ls"}, dev: true},
 		{dir: with, args: []string{"dev", "--flake=./x"}, want: []string{"dev", "--flake", "./x"}, flakes: []int{2}, dev: true},

@@ -19,7 +19,7 @@ func (a *app) input(ctx context.Context, in lima.Inputs, dir string) (*os.File, 
 	if in.Stdin != "" {
 		var err error
 		if f, err = os.Open(in.Stdin); err != nil {
-			return nil, fmt.Errorf("cannot read a file: %w", err)
+			return nil, &tenant.InputError{Msg: err.Error(), Hint: "name a file that can be read; - is standard input"}
 		}
 	}
 	switch {

@@ -125,10 +125,14 @@ func TestStreamsStandForFiles(t *testing.T) {
 	if out, code := w.mvm(t, "", "tenant", "secrets", "set", "acme", "key", "--from-env", "NO_SUCH"); code != 2 || !strings.Contains(out, "no variable NO_SUCH") {
 		t.Errorf("exit %d: %s", code, out)
 	}
-	if out, code := w.mvm(t, "", "tenant", "volume", "import", "acme", "--yes", "--from", "missing"); code != 1 || !strings.Contains(out, "no such file") {
+	want := "[\"tenant\" \"secrets\" \"set\" \"acme\" \"key\" \"--from-env\" \"ACME_TOKEN\" \"--from-file\" \"v\"]\n" // refused inside
+	if out, code := w.mvm(t, "", "tenant", "secrets", "set", "acme", "key", "--from-env", "ACME_TOKEN", "--from-file", "v"); code != 0 || out != want {
 		t.Errorf("exit %d: %s", code, out)
 	}
-	want := "[\"tenant\" \"volume\" \"export\" \"acme\" \"--to\" \"-\"]\n"
+	if out, code := w.mvm(t, "", "tenant", "volume", "import", "acme", "--yes", "--from", "missing"); code != 2 || !strings.Contains(out, "no such file") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	want = "[\"tenant\" \"volume\" \"export\" \"acme\" \"--to\" \"-\"]\n"
 	if out, code := w.mvm(t, "", "tenant", "volume", "export", "acme", "--to", "v"); code != 0 || out != "" {
 		t.Errorf("exit %d: %s", code, out)
 	}
