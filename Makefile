@@ -7,20 +7,44 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 CACHE := $(CURDIR)/.cache
 PREFIX := /usr/local
+AT = $(DESTDIR)$(PREFIX)
+OUT := bin
 
 .PHONY: build
 build: ## build bin/mvm, one static binary
-	CGO_ENABLED=0 go build -trimpath -o bin/mvm ./cmd/mvm
+	CGO_ENABLED=0 go build -trimpath -o $(OUT)/mvm ./cmd/mvm
 
+# With what the install of every system has: a Mac's has neither -D nor -t.
 .PHONY: install
 install: build ## install the program, its man pages and completions below PREFIX
-	rm -rf bin/man # pages of verbs that are gone
-	go run ./scripts/cli-docs --man bin/man
-	install -D -m 755 bin/mvm $(DESTDIR)$(PREFIX)/bin/mvm
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 bin/man/*.1
+	install -d "$(AT)/bin" $(addprefix "$(AT)/share"/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)
+	install -m 755 $(OUT)/mvm "$(AT)/bin/mvm"
 	for at in bash=bash-completion/completions/mvm zsh=zsh/site-functions/_mvm fish=fish/vendor_completions.d/mvm.fish; do \
-		bin/mvm completion "$${at%%=*}" | install -D -m 644 /dev/stdin "$(DESTDIR)$(PREFIX)/share/$${at#*=}" || exit 1; \
+		GOOS= GOARCH= go run ./cmd/mvm completion "$${at%%=*}" >$(OUT)/completion && \
+		install -m 644 $(OUT)/completion "$(AT)/share/$${at#*=}" || exit 1; \
 	done
+
+ifeq ($(shell go env GOOS),darwin)
+# The Linux builds come along into the Lima VM. Man pages are written by Linux code.
+LINUX := $(OUT)/mvm-linux-amd64 $(OUT)/mvm-linux-arm64
+.PHONY: $(LINUX)
+$(LINUX): $(OUT)/mvm-linux-%:
+	CGO_ENABLED=0 GOOS=linux GOARCH=$* go build -trimpath -o $@ ./cmd/mvm
+build: $(LINUX)
+.PHONY: install-linux
+install-linux: $(LINUX)
+	install -d "$(AT)/libexec/mvm"
+	install -m 755 $(LINUX) "$(AT)/libexec/mvm"
+install: install-linux
+else
+.PHONY: install-man
+install-man:
+	rm -rf $(OUT)/man # pages of verbs that are gone
+	go run ./scripts/cli-docs --man $(OUT)/man
+	install -d "$(AT)/share/man/man1"
+	install -m 644 $(OUT)/man/*.1 "$(AT)/share/man/man1"
+install: install-man
+endif
 
 .PHONY: demo
 demo: prepare ## show the whole life of one tenant

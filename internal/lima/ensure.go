@@ -339,6 +339,6 @@ func BesideSelf(goos, goarch string) func(arch string) (string, error) {
 				return "", fmt.Errorf("cannot find the Linux build of mvm: %w", err)
 			}
 		}
-		return "", &Error{Kind: ErrHost, Msg: fmt.Sprintf("there is no %s beside %s", name, self), Hint: "install mvm from a release, which brings it along, or build it: scripts/macos"}
+		return "", &Error{Kind: ErrHost, Msg: fmt.Sprintf("there is no %s beside %s", name, self), Hint: "install mvm from a release or with make install, which bring it along"}
 	}
 }
