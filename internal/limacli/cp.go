@@ -34,7 +34,7 @@ func findCopy(args []string) (c copying, ok bool) {
 			c.root = []string{"--root", args[i]}
 		case strings.HasPrefix(word, "--root="):
 			c.root = []string{word}
-		case word == "--" || word == "-q" || word == "--quiet":
+		case slices.Contains([]string{"--", "-q", "--quiet", "--verbose", "--no-color"}, word):
 		case strings.HasPrefix(word, "-"):
 			return c, false
 		default:

@@ -25,7 +25,7 @@ func TestCopy(t *testing.T) {
 	for _, args := range [][]string{
 		{"tenant", "cp", "./site", "acme:in/"},
 		{"-q", "t", "cp", "acme:in/site/deep/file", "."},
-		{"tenant", "cp", "acme:in/site", "back"},
+		{"tenant", "cp", "acme:in/site", "back", "--verbose", "--no-color"},
 	} {
 		if out, code := w.mvm(t, "", args...); code != 0 || out != "" {
 			t.Errorf("%v: exit %d: %s", args, code, out)
