@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -28,14 +27,11 @@ guest.`,
 		Args:    exactArgs(1, "one tenant id"),
 		RunE: a.onTenant("run", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			opts.Progress = a.showStep
-			var spans []lifecycle.Span
-			if file != "" {
-				ctx = lifecycle.WithTrace(ctx, func(s lifecycle.Span) { spans = append(spans, s) })
-			}
-			done, err := h.Run(ctx, args[0], opts)
-			if file != "" {
-				err = errors.Join(err, saveTrace(file, "mvm tenant run "+args[0], spans))
-			}
+			var done lifecycle.Ran
+			err := traced(ctx, file, "mvm tenant run "+args[0], func(ctx context.Context) (err error) {
+				done, err = h.Run(ctx, args[0], opts)
+				return err
+			})
 			if err != nil {
 				return err
 			}

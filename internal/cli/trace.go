@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // traceEvent is one of Chrome's trace event format, which ui.perfetto.dev and
@@ -25,14 +27,23 @@ type traceEvent struct {
 	Args  map[string]string `json:"args,omitempty"`
 }
 
-// saveTrace writes the file of --trace.
-func saveTrace(path, what string, spans []lifecycle.Span) (err error) {
+// traced does something and writes how long each of its steps took to a file,
+// also where it fails. Without a path it does it alone.
+func traced(ctx context.Context, path, what string, do func(context.Context) error) (err error) {
+	if path == "" {
+		return do(ctx)
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("cannot write the trace: %w", err)
+	if err != nil { // before anything is started
+		return &tenant.InputError{Msg: "cannot write the trace: " + err.Error(), Hint: "name a file that can be written"}
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return writeTrace(f, what, spans)
+	var spans []lifecycle.Span
+	failed := do(lifecycle.WithTrace(ctx, func(s lifecycle.Span) { spans = append(spans, s) }))
+	if err := writeTrace(f, what, spans); err != nil {
+		return errors.Join(failed, fmt.Errorf("cannot write the trace: %w", err))
+	}
+	return failed
 }
 
 // writeTrace writes spans such that the command and the supervisor are two

@@ -30,6 +30,11 @@ type Inputs struct {
 	Undecided bool
 	// Volumes are the positions in Args of volumes, which may be folders.
 	Volumes []int
+	// Overrides are the positions in Args of <input>=<folder>.
+	Overrides []int
+	// Trace is a file of this host to write, once the command has ended, what it
+	// wrote to the file inside that Bring names.
+	Trace string
 	// Runs are the tenants that are started, whose volumes may be folders.
 	Runs []string
 	// Tenant is the one that is built: its flake, which only the VM knows, may
@@ -43,6 +48,7 @@ type Inputs struct {
 
 	named    bool   // a flake is named
 	fromFile bool   // a secret's value is in a file
+	trace    int    // where in Args Trace is named
 	dir      string // what names are seen from
 }
 
@@ -65,6 +71,10 @@ var (
 	importers = [][]string{{"tenant", "volume", "import"}, {"t", "volume", "import"}}
 	exporters = [][]string{{"tenant", "volume", "export"}, {"t", "volume", "export"}}
 )
+
+// furtherValues are flags whose values are no words of builders', runners' and
+// checkers', and mean the same inside.
+var furtherValues = []string{"--engine", "--timeout", "--wait"}
 
 // runners are the verbs that start tenants.
 var runners = [][]string{{"tenant", "run"}, {"t", "run"}, {"tenant", "restart"}, {"t", "restart"}}
@@ -94,6 +104,12 @@ func valueFlag(flag string, words []string) func(in *Inputs, i int) {
 		return (*Inputs).stdout
 	case (flag == "--file" || flag == "-f") && begins(words, appliers):
 		return (*Inputs).fleet
+	case flag == "--override-input":
+		return func(in *Inputs, i int) { in.Overrides = append(in.Overrides, i) }
+	case flag == "--trace":
+		return (*Inputs).traceTo
+	case slices.Contains(furtherValues, flag):
+		return func(*Inputs, int) {}
 	}
 	return nil
 }
@@ -184,6 +200,14 @@ func (in *Inputs) stdin(i int) {
 func (in *Inputs) stdout(i int) {
 	if in.Args[i] != "-" {
 		in.Stdout, in.Args[i] = in.abs(in.Args[i]), "-"
+	}
+}
+
+// traceTo has a trace written to a file of this host.
+func (in *Inputs) traceTo(i int) {
+	in.Trace, in.trace = "", i
+	if in.Args[i] != "" { // none
+		in.Trace = in.abs(in.Args[i])
 	}
 }
 

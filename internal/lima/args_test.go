@@ -26,8 +26,10 @@ func TestFindInputs(t *testing.T) {
 		tenant string
 		dev    bool
 
-		volumes []int
-		runs    []string
+		volumes   []int
+		overrides []int
+		runs      []string
+		trace     string
 	}{
 		{dir: with, args: []string{"tenant", "list"}, want: []string{"tenant", "list"}},
 		{dir: with, args: []string{"tenant", "create", "a"}, want: []string{"tenant", "create", "a", "--flake", "."}, flakes: []int{4}},
@@ -48,6 +50,10 @@ func TestFindInputs(t *testing.T) {
 		{dir: with, args: []string{"t", "volume", "import", "a", "--from=v", "--yes"}, want: []string{"t", "volume", "import", "a", "--from", "-", "--yes"}, stdin: filepath.Join(with, "v")},
 		{dir: with, args: []string{"tenant", "volume", "export", "a", "--to", "v"}, want: []string{"tenant", "volume", "export", "a", "--to", "-"}, stdout: filepath.Join(with, "v")},
 		{dir: with, args: []string{"tenant", "secrets", "set", "a", "k", "--from-env", "V"}, want: []string{"tenant", "secrets", "set", "a", "k", "--from-file", "-"}, variable: "V"},
+		{dir: with, args: []string{"tenant", "run", "--trace", "t.json", "a"}, want: []string{"tenant", "run", "--trace", "t.json", "a"}, runs: []string{"a"}, trace: filepath.Join(with, "t.json")},
+		{dir: with, args: []string{"t", "run", "a", "--trace=/t.json"}, want: []string{"t", "run", "a", "--trace", "/t.json"}, runs: []string{"a"}, trace: "/t.json"},
+		{dir: with, args: []string{"tenant", "build", "--engine", "docker", "a"}, want: []string{"tenant", "build", "--engine", "docker", "a"}, tenant: "a"},
+		{dir: with, args: []string{"flake", "check", "--override-input", "n=./x", "--override-input=m=/y", "./z"}, want: []string{"flake", "check", "--override-input", "n=./x", "--override-input", "m=/y", "./z"}, flakes: []int{6}, overrides: []int{3, 5}},
 		// Of what contradicts itself, or names nothing, the command inside says so.
 		{dir: with, args: []string{"tenant", "secrets", "set", "a", "k", "--from-env", "V", "--from-file=f"}, want: []string{"tenant", "secrets", "set", "a", "k", "--from-env", "V", "--from-file=f"}},
 		{dir: with, args: []string{"tenant", "secrets", "set", "a", "k", "--from-file", "-", "--from-env=V"}, want: []string{"tenant", "secrets", "set", "a", "k", "--from-file", "-", "--from-env=V"}},
@@ -63,7 +69,7 @@ func TestFindInputs(t *testing.T) {
 		{dir: with, args: []string{"tenant", "restart", "--force", "a"}, want: []string{"tenant", "restart", "--force", "a"}, runs: []string{"a"}},
 	} {
 		got := FindInputs(c.args, c.dir)
-		if !slices.Equal(got.Args, c.want) || !slices.Equal(got.Flakes, c.flakes) || got.Stdin != c.stdin || got.Stdout != c.stdout || got.Variable != c.variable || got.Tenant != c.tenant || got.Dev != c.dev || !slices.Equal(got.Volumes, c.volumes) || !slices.Equal(got.Runs, c.runs) {
+		if !slices.Equal(got.Args, c.want) || !slices.Equal(got.Flakes, c.flakes) || got.Stdin != c.stdin || got.Stdout != c.stdout || got.Variable != c.variable || got.Tenant != c.tenant || got.Dev != c.dev || !slices.Equal(got.Volumes, c.volumes) || !slices.Equal(got.Runs, c.runs) || !slices.Equal(got.Overrides, c.overrides) || got.Trace != c.trace {
 			t.Errorf("%q became %+v", c.args, got)
 		}
 	}

@@ -2,11 +2,13 @@ package lima
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/auser/mvm/internal/fleet"
 	"github.com/auser/mvm/internal/source"
@@ -20,6 +22,19 @@ func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) (
 		if in.Args[i], err = vm.bringVolume(ctx, in.Args[i], dir); err != nil {
 			return err
 		}
+	}
+	for _, i := range in.Overrides {
+		input, folder, ok := strings.Cut(in.Args[i], "=")
+		if !ok || folder == "" {
+			continue
+		}
+		if folder, err = vm.bringFolder(ctx, folder, dir); err != nil {
+			return err
+		}
+		in.Args[i] = input + "=" + folder
+	}
+	if in.Trace != "" {
+		in.Args[in.trace] = proxyDir + "/" + strings.ToLower(rand.Text()) + ".trace"
 	}
 	for _, id := range in.Runs {
 		var tenant shown
@@ -68,6 +83,15 @@ func (vm *VM) Bring(ctx context.Context, in *Inputs, dir string, env []string) (
 		return err
 	}
 	return vm.refresh(ctx, tenant.Spec.FlakeRef, dir)
+}
+
+// takeScript prints and removes a file, of which a command may have written none.
+const takeScript = `if [ -e "$1" ]; then cat "$1"; rm -f "$1"; fi`
+
+// TakeTrace moves the trace that a command wrote out of the VM. One that nobody
+// took is gone when the VM boots again.
+func (vm *VM) TakeTrace(ctx context.Context, in Inputs) (string, error) {
+	return vm.inside(ctx, nil, "sudo", "sh", "-c", takeScript, "mvm", in.Args[in.trace])
 }
 
 // shown is what is of interest of a tenant.

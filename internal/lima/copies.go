@@ -68,7 +68,7 @@ func (vm *VM) openCopiesLock() (*os.File, error) {
 
 // brings says whether a command line may copy something.
 func (in *Inputs) brings() bool {
-	return len(in.Volumes)+len(in.Flakes)+len(in.Runs) > 0 || in.Dev || in.Fleet || in.Tenant != ""
+	return len(in.Volumes)+len(in.Overrides)+len(in.Flakes)+len(in.Runs) > 0 || in.Dev || in.Fleet || in.Tenant != ""
 }
 
 // stateDir is the state directory inside that a command is about.

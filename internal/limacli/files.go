@@ -2,6 +2,7 @@ package limacli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,6 +47,29 @@ func (a *app) input(ctx context.Context, in lima.Inputs, dir string) (*os.File, 
 		return nil, fmt.Errorf("cannot apply %s: %w", name, err)
 	}
 	return feed(string(data))
+}
+
+// runTraced runs a command that writes a trace, also where it fails, and puts
+// that into a file of this host.
+func (a *app) runTraced(ctx context.Context, c lima.Command, in lima.Inputs) (err error) {
+	f, err := os.OpenFile(in.Trace, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil { // before anything is started
+		return &tenant.InputError{Msg: "cannot write the trace: " + err.Error(), Hint: "name a file that can be written"}
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	failed := a.runInside(ctx, c)
+	trace, err := a.vm.TakeTrace(context.WithoutCancel(ctx), in)
+	if err == nil {
+		_, err = io.WriteString(f, trace)
+	}
+	if err == nil {
+		return failed
+	}
+	if failed != nil { // what that says stands alone
+		a.note("cannot write the trace: %v", err)
+		return failed
+	}
+	return fmt.Errorf("cannot write the trace: %w", err)
 }
 
 // feed is a file to read text from.

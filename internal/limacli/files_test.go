@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,6 +150,68 @@ func TestStreamsStandForFiles(t *testing.T) {
 		if strings.Contains(strings.Join(c, " "), "hunter2") {
 			t.Error("the secret is in a command line")
 		}
+	}
+}
+
+// A trace is written where the Mac's path says, also of a run that fails, and
+// nothing of it stays inside.
+func TestTraceIsTaken(t *testing.T) {
+	w := ready(t)
+	for _, c := range []struct {
+		id   string
+		file string
+		code int
+		want string
+	}{{"acme", "t.json", 0, "a trace"}, {"fails", "t.json", 9, "a trace"}, {"untraced", "u.json", 0, ""}} {
+		if err := os.WriteFile(w.home.Guest("mvm", "/var/lib/spec-of-"+c.id), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, code := w.mvm(t, "", "tenant", "run", "--trace", c.file, c.id); code != c.code {
+			t.Errorf("%s: exit %d: %s", c.id, code, out)
+		}
+		if data, err := os.ReadFile(filepath.Join(w.dir, c.file)); err != nil || string(data) != c.want {
+			t.Errorf("%s: %v: %s", c.id, err, data)
+		}
+	}
+	calls := len(w.home.Calls(t))
+	out, code := w.mvm(t, "", "tenant", "run", "acme", "--trace", "no/folder")
+	if code != 2 || !strings.Contains(out, "cannot write the trace: open "+filepath.Join(w.dir, "no/folder")) || !strings.Contains(out, "hint: ") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	for _, c := range w.home.Calls(t)[calls:] {
+		if slices.Contains(c, "run") {
+			t.Errorf("something was started: %q", c)
+		}
+	}
+	if out, _ := w.mvm(t, "", "proxies"); strings.Contains(out, "trace") {
+		t.Errorf("left inside: %s", out)
+	}
+}
+
+// The folders that stand for a flake's inputs are copied in whole.
+func TestOverridesAreCopied(t *testing.T) {
+	w := ready(t)
+	for _, name := range []string{"guests/flake.nix", "nix pkgs/default.nix"} {
+		path := filepath.Join(w.dir, name)
+		err := os.MkdirAll(filepath.Dir(path), 0o755)
+		if err == nil {
+			err = os.WriteFile(path, []byte("{ }"), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	inside := "/var/lib/mvm-lima/folders" + w.dir + "/nix pkgs"
+	out, code := w.mvm(t, "", "flake", "check", "--override-input", "nixpkgs=./nix pkgs", "--override-input=other=nowhere", "./guests", "--override-input", "wrong")
+	want := fmt.Sprintf("%q", []string{"flake", "check", "--override-input", "nixpkgs=" + inside, "--override-input", "other=" + filepath.Join(w.dir, "nowhere"), filepath.Join(w.dir, "guests"), "--override-input", "wrong"})
+	if code != 0 || !strings.Contains(out, want) {
+		t.Errorf("exit %d: %s lacks %s", code, out, want)
+	}
+	if data, err := os.ReadFile(w.home.Guest("mvm", inside+"/default.nix")); err != nil || string(data) != "{ }" {
+		t.Errorf("%v: %s", err, data)
+	}
+	if out, code := w.mvm(t, "", "gc"); code != 0 || !strings.Contains(out, "removed the copy of "+w.dir+"/nix pkgs") {
+		t.Errorf("exit %d: %s", code, out)
 	}
 }
 

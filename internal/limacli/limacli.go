@@ -238,6 +238,9 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 			return a.runInside(ctx, c)
 		})
 	}
+	if in.Trace != "" {
+		return a.runTraced(ctx, c, in)
+	}
 	if err := a.runInside(ctx, c); err != nil || !in.Frees {
 		return err
 	}

@@ -73,7 +73,7 @@ func guest(args []string) int {
 		os.Stdout.Write(data)
 	case "dev", "start", "doctor":
 		fmt.Printf("%q\n", args)
-	case "setup", "bootstrap", "gc", "destroy":
+	case "setup", "bootstrap", "gc", "destroy", "flake":
 		fmt.Printf("%q\n", args)
 	case "tenant":
 		if args[1] == "show" {
@@ -90,6 +90,9 @@ func guest(args []string) int {
 		fmt.Printf("%q\n", args)
 		if i := slices.Index(args, "--from-file"); i >= 0 && args[i+1] == "-" {
 			io.Copy(os.Stdout, os.Stdin)
+		}
+		if i := slices.Index(args, "--trace"); i >= 0 && !slices.Contains(args, "untraced") {
+			os.WriteFile(args[i+1], []byte("a trace"), 0o600)
 		}
 		if slices.Contains(args, "fails") {
 			return 9

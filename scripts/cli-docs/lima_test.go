@@ -15,7 +15,7 @@ import (
 // TestLimaKnowsWhatFlagsName: on a Mac, what these flags name is brought into
 // the Lima VM, for every command that has them, whatever its verb is called.
 func TestLimaKnowsWhatFlagsName(t *testing.T) {
-	ofThisHost := []string{"flake", "volume", "file", "from-file", "from-env", "from", "to"}
+	ofThisHost := []string{"flake", "volume", "file", "from-file", "from-env", "from", "to", "override-input", "trace"}
 	inside := []string{"mvm builder fetch --to", "mvm builder build-local --from"} // the VM's own downloads
 	checked := 0
 	var look func(*cobra.Command)
@@ -26,9 +26,9 @@ func TestLimaKnowsWhatFlagsName(t *testing.T) {
 				return
 			}
 			checked++
-			words := append(strings.Fields(cmd.CommandPath())[1:], "--"+f.Name, "./x")
+			words := append(strings.Fields(cmd.CommandPath())[1:], "--"+f.Name, "./x=./x")
 			in := lima.FindInputs(words, "/home/ann")
-			if len(in.Flakes)+len(in.Volumes) == 0 && in.Stdin+in.Stdout+in.Variable == "" {
+			if len(in.Flakes)+len(in.Volumes)+len(in.Overrides) == 0 && in.Stdin+in.Stdout+in.Variable+in.Trace == "" {
 				t.Errorf("%s: what it names stays outside of the VM", name)
 			}
 		})
@@ -39,5 +39,39 @@ func TestLimaKnowsWhatFlagsName(t *testing.T) {
 	look(cli.Command())
 	if checked < len(ofThisHost) {
 		t.Errorf("only %d flags were looked at", checked)
+	}
+}
+
+// TestLimaKnowsTheValuesOfFlags: no flag's value is taken for the tenant or the
+// flake that a command is about.
+func TestLimaKnowsTheValuesOfFlags(t *testing.T) {
+	about := map[string]func(lima.Inputs) bool{
+		"tenant build":   func(in lima.Inputs) bool { return in.Tenant == "acme" },
+		"tenant run":     func(in lima.Inputs) bool { return slices.Equal(in.Runs, []string{"acme"}) },
+		"tenant restart": func(in lima.Inputs) bool { return slices.Equal(in.Runs, []string{"acme"}) },
+		"flake check":    func(in lima.Inputs) bool { return len(in.Flakes) == 1 },
+	}
+	for verb, right := range about {
+		cmd, _, err := cli.Command().Find(strings.Fields(verb))
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := func(f *pflag.Flag) {
+			for _, words := range [][]string{{"--" + f.Name, "./x=y"}, {"--" + f.Name + "=./x=y"}} {
+				if f.NoOptDefVal != "" {
+					words = []string{"--" + f.Name}
+				}
+				what := "acme"
+				if verb == "flake check" {
+					what = "./acme"
+				}
+				args := append(append(strings.Fields(verb), words...), what)
+				if in := lima.FindInputs(args, "/home/ann"); !right(in) {
+					t.Errorf("%q became %+v", args, in)
+				}
+			}
+		}
+		cmd.InheritedFlags().VisitAll(check)
+		cmd.LocalFlags().VisitAll(check)
 	}
 }
