@@ -34,6 +34,7 @@ var (
 	notRun = []string{
 		"make demo    # the whole life of one tenant, with real parts",
 		"mvm bootstrap                # installs what is missing, decides the tier",
+		"nix/debian/fetch-packages /var/cache/mvm/debian",
 		"make prepare                 # builds bin/mvm, fetches what guests are made of",
 		"mvm setup",
 		"mvm tenant console acme",

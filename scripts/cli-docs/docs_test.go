@@ -87,16 +87,33 @@ func literals(t *testing.T, path, text string) []string {
 	return list
 }
 
-// TestLinks follows the links from page to page.
+// TestLinks follows the links from page to page, and to headings.
 func TestLinks(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
-	for path, text := range pages(t) {
+	link := regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`)
+	all := pages(t)
+	for path, text := range all {
 		for _, m := range link.FindAllStringSubmatch(text, -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[1])); err != nil {
+			to := path
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(path), m[1])
+			}
+			if _, err := os.Stat(to); err != nil {
 				t.Errorf("%s links to %s, which is not there", path, m[1])
+			} else if m[2] != "" && !slices.Contains(anchors(all[to]), m[2]) {
+				t.Errorf("%s links to %s, which has no heading %s", path, to, m[2])
 			}
 		}
 	}
+}
+
+// anchors are the headings of a page as GitHub names them in links.
+func anchors(text string) []string {
+	var list []string
+	for _, m := range regexp.MustCompile("(?m)^#+ (.+)$").FindAllStringSubmatch(text, -1) {
+		name := strings.ReplaceAll(strings.ToLower(m[1]), " ", "-")
+		list = append(list, regexp.MustCompile(`[^\p{L}\p{N}_-]`).ReplaceAllString(name, ""))
+	}
+	return list
 }
 
 // TestCommandsInPages gives every mvm command line in a block of shell to the
