@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -18,7 +19,16 @@ import (
 type growth struct {
 	name      string
 	do        func(context.Context) (processor time.Duration, err error)
-	wall, cpu map[int]*series
+	wall, cpu bySize
+}
+
+// bySize are figures of one thing beside so many tenants.
+type bySize map[int]series
+
+func (s bySize) add(size int, d time.Duration) {
+	took := s[size]
+	took.add(d)
+	s[size] = took
 }
 
 var sizes = []int{10, 100, 1000, 10_000}
@@ -31,6 +41,9 @@ func (b *bench) growthPart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	trace := filepath.Join(b.root, "run.trace")
+	steps := map[int]*results{}
+	run := &growth{name: "run --no-wait", do: b.mvmDo("tenant", "run", first, "--no-wait", "--trace", trace)}
 	list := []*growth{
 		{name: "list", do: b.mvmDo("tenant", "list")},
 		{name: "the same files, read bare", do: func(context.Context) (time.Duration, error) { return b.readBare() }},
@@ -38,7 +51,7 @@ func (b *bench) growthPart(ctx context.Context) error {
 		{name: "show", do: b.mvmDo("tenant", "show", first)},
 		{name: "create", do: b.mvmDo(createArgs("grown")...)},
 		{name: "destroy", do: b.mvmDo("tenant", "destroy", "grown", "--wipe-volumes", "--yes")},
-		{name: "run --no-wait", do: b.mvmDo("tenant", "run", first, "--no-wait")},
+		run,
 		{name: "firewall: close", do: b.mvmDo("tenant", "set", first, "--egress", "none")},
 		{name: "firewall: open", do: b.mvmDo("tenant", "set", first, "--egress", "open")},
 		{name: "reconcile, no change", do: b.mvmDo("reconcile")},
@@ -46,10 +59,10 @@ func (b *bench) growthPart(ctx context.Context) error {
 		{name: "gc, nothing to do", do: b.mvmDo("gc")},
 	}
 	for _, g := range list {
-		g.wall, g.cpu = map[int]*series{}, map[int]*series{}
-		for _, size := range sizes {
-			g.wall[size], g.cpu[size] = &series{}, &series{}
-		}
+		g.wall, g.cpu = bySize{}, bySize{}
+	}
+	for _, size := range sizes {
+		steps[size] = &results{}
 	}
 	for range max(3, b.runs/2) {
 		for _, size := range sizes {
@@ -62,32 +75,59 @@ func (b *bench) growthPart(ctx context.Context) error {
 				if err != nil {
 					return fmt.Errorf("beside %d: %w", size, err)
 				}
-				g.wall[size].add(time.Since(began))
-				g.cpu[size].add(cpu)
+				took := time.Since(began)
+				g.wall.add(size, took)
+				g.cpu.add(size, cpu)
+				if g == run {
+					if err := readTrace(trace, took, steps[size]); err != nil {
+						return err
+					}
+				}
 			}
 		}
 	}
-	printGrowth("median, ms of wall time", list, func(g *growth) map[int]*series { return g.wall })
+	wall, cpu := growthTable("median, ms of wall time"), growthTable("median, ms of processor time")
+	for _, g := range list {
+		wall.add(g.name, g.wall)
+		cpu.add(g.name, g.cpu)
+	}
+	ofRun := growthTable("median, ms of wall time")
+	for _, name := range steps[sizes[0]].names {
+		took := bySize{}
+		for _, size := range sizes {
+			took[size] = steps[size].of(name)
+		}
+		ofRun.add(name, took)
+	}
+	printTable(wall...)
 	fmt.Print("\nOther work on the machine changes the times, but hardly what processors spend:\n\n")
-	printGrowth("median, ms of processor time", list, func(g *growth) map[int]*series { return g.cpu })
+	printTable(cpu...)
+	fmt.Print("\nThe steps of run --no-wait:\n\n")
+	printTable(ofRun...)
 	return b.removeSimulated()
 }
 
-func printGrowth(head string, list []*growth, of func(*growth) map[int]*series) {
-	rows := [][]string{{head}}
+// growing is a table of what things take beside ever more tenants.
+type growing [][]string
+
+func growthTable(head string) growing {
+	row := []string{head}
 	for _, size := range sizes {
-		rows[0] = append(rows[0], fmt.Sprint(size))
+		row = append(row, fmt.Sprint(size))
 	}
-	rows[0] = append(rows[0], "ratio of last to first")
-	for _, g := range list {
-		row, took := []string{g.name}, of(g)
-		for _, size := range sizes {
-			row = append(row, fmt.Sprintf("%.1f", took[size].median()))
-		}
-		ratio := took[sizes[len(sizes)-1]].median() / took[sizes[0]].median()
-		rows = append(rows, append(row, fmt.Sprintf("%.2f", ratio)))
+	return growing{append(row, "ratio of last to first")}
+}
+
+func (g *growing) add(name string, took bySize) {
+	row := []string{name}
+	for _, size := range sizes {
+		row = append(row, fmt.Sprintf("%.1f", took[size].median()))
 	}
-	printTable(rows...)
+	ratio := ""
+	if least := took[sizes[0]].median(); least > 0 {
+		ratio = fmt.Sprintf("%.2f", took[sizes[len(sizes)-1]].median()/least)
+	}
+	*g = append(*g, append(row, ratio))
 }
 
 // mvmDo runs mvm and says what it and its children spent; the supervisor and
