@@ -109,13 +109,18 @@ func Podman(t testing.TB) build.Engine {
 		}
 		lock.Close()
 	})
-	conf := filepath.Join(dir, "storage.conf")
-	text := fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n",
-		filepath.Join(dir, "data"), filepath.Join(dir, "run"))
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
+	for env, text := range map[string]string{
+		"CONTAINERS_STORAGE_CONF": fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n",
+			filepath.Join(dir, "data"), filepath.Join(dir, "run")),
+		// crun refuses hosts that have controllers on both versions of cgroups.
+		"CONTAINERS_CONF": "[engine]\nruntime = \"runc\"\n",
+	} {
+		conf := filepath.Join(dir, env)
+		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv(env, conf)
 	}
-	t.Setenv("CONTAINERS_STORAGE_CONF", conf)
 	return detect(t, "podman")
 }
 
