@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/auser/mvm/internal/fcconfig"
 	"github.com/auser/mvm/internal/vmm"
 )
 
@@ -65,6 +66,33 @@ func TestTheJailerIsUsedWhereverItIs(t *testing.T) {
 	launch, err = d.launch(machine)
 	if err != nil || !launch.KeepRoot || launch.Root != "" || launch.UID != 900010 || launch.GID != 900010 {
 		t.Errorf("the jailer's: %+v, %v", launch, err)
+	}
+}
+
+// TestVersionsThatFit: one older than mvm's model can hold is not used, none of
+// another major version, and none older than the configuration is for.
+func TestVersionsThatFit(t *testing.T) {
+	binary := filepath.Join(programs(t, "firecracker"), "firecracker")
+	for _, c := range []struct {
+		says  string
+		needs fcconfig.Version
+		want  string // in the refusal
+	}{
+		{"1.15.0", fcconfig.Version{}, ""}, {"1.17.0", fcconfig.Version{1, 17, 0}, ""}, {"1.18.0-dev", fcconfig.Version{1, 17, 3}, ""},
+		{"1.14.4", fcconfig.Version{}, "works with 1.15.0"}, {"2.0.0", fcconfig.Version{}, "newer 1.x"},
+		{"1.16.1", fcconfig.Version{1, 17, 0}, "is for 1.17.0"}, {"new", fcconfig.Version{}, "cannot tell"},
+	} {
+		if err := os.WriteFile(binary, []byte("#!/bin/sh\necho 'Firecracker v"+c.says+"'\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		d := &Driver{Options: Options{Binary: binary}}
+		got, err := d.fittingVersion(t.Context(), fcconfig.Config{MinVersion: c.needs})
+		switch {
+		case c.want == "" && (err != nil || got != c.says):
+			t.Errorf("%s: %q, %v", c.says, got, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: %q, %v; want a refusal with %q", c.says, got, err, c.want)
+		}
 	}
 }
 
