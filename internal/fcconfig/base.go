@@ -70,6 +70,9 @@ var (
 		"cache_type":     cacheRule,
 		"io_engine":      baseIOEngine,
 		"rate_limiter":   limiterRule,
+		"discard":        boolean,
+		"blk_size":       blkSizeRule,
+		"topology":       topologyRule,
 	}, "drive_id")
 
 	baseInterface = object(fields{
@@ -91,6 +94,9 @@ func baseDriveRule(c *checker, path string, v any) {
 	id := drive["drive_id"]
 	if readOnly, said := drive["is_read_only"]; said && readOnly != (id != DriveData) {
 		c.refuse(path+".is_read_only", "rootfs and secrets are read-only, data is not")
+	}
+	if drive["discard"] == true && id != DriveData {
+		c.refuse(path+".discard", "only data can be written")
 	}
 	if drive["is_root_device"] == true && id != DriveRootfs {
 		c.refuse(path+".is_root_device", "only rootfs can be the root device")

@@ -70,6 +70,17 @@ type Drive struct {
 	CacheType    string       `json:"cache_type"` // Unsafe (also when empty) or Writeback
 	IOEngine     string       `json:"io_engine"`  // Sync (also when empty) or Async
 	RateLimiter  *RateLimiter `json:"rate_limiter"`
+	Discard      bool         `json:"discard"`  // what the guest trims is given back to the host
+	BlkSize      int          `json:"blk_size"` // bytes; 0 is 512
+	Topology     *Topology    `json:"topology"`
+}
+
+// Topology is what a disk tells the guest of itself, in blocks of BlkSize.
+type Topology struct {
+	PhysicalBlockExp int    `json:"physical_block_exp"`
+	AlignmentOffset  int    `json:"alignment_offset"`
+	MinIOSize        int    `json:"min_io_size"`
+	OptIOSize        uint32 `json:"opt_io_size"`
 }
 
 // RateLimiter bounds bytes and operations apart from each other.

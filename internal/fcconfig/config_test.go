@@ -139,7 +139,7 @@ func TestNewerFirecracker(t *testing.T) {
 	if want := (Version{1, 18, 0}); cfg.MinVersion != want {
 		t.Errorf("MinVersion = %v", cfg.MinVersion)
 	}
-	want := []string{"drives[1].discard", "drives[1].queues", "machine-config.turbo"}
+	want := []string{"drives[1].queues", "drives[1].reclaim", "machine-config.turbo"}
 	if diff := cmp.Diff(want, cfg.Unmodelled); diff != "" {
 		t.Errorf("Unmodelled: %s", diff)
 	}
@@ -163,14 +163,32 @@ func TestDeclaredVersion(t *testing.T) {
 	}
 }
 
+// TestABaseWithFieldsOfARelease: a base need not declare what its fields tell.
+func TestABaseWithFieldsOfARelease(t *testing.T) {
+	base, err := Parse([]byte(`{"drives":[{"drive_id":"rootfs","blk_size":4096},{"drive_id":"data","discard":true,"topology":{"min_io_size":8}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := Final(base, testRuntime())
+	if err != nil || cfg.MinVersion != (Version{1, 17, 0}) || cfg.Drives[0].BlkSize != 4096 || !cfg.Drives[1].Discard || cfg.Drives[1].Topology.MinIOSize != 8 {
+		t.Errorf("%+v, %v", cfg, err)
+	}
+}
+
 // TestFieldsOfARelease: a configuration is for the first Firecracker that has
 // all of its fields.
 func TestFieldsOfARelease(t *testing.T) {
 	document := func(more string) []byte {
-		return []byte(`{"boot-source":{"kernel_image_path":"/kernel"},"drives":[],` + more + `}`)
+		if !strings.Contains(more, `"drives"`) {
+			more += `,"drives":[]`
+		}
+		return []byte(`{"boot-source":{"kernel_image_path":"/kernel"},` + more + `}`)
 	}
 	machine := func(pages, mib string) string {
 		return `"machine-config":{"vcpu_count":1,"mem_size_mib":` + mib + `,"huge_pages":"` + pages + `"}`
+	}
+	disk := func(more string) string {
+		return `"drives":[{"drive_id":"data","is_root_device":false,"path_on_host":"/data",` + more + `}]`
 	}
 	metrics := func(more string) string { return `"metrics":{"metrics_path":"/metrics"` + more + `}` }
 	for more, want := range map[string]Version{
@@ -180,17 +198,30 @@ func TestFieldsOfARelease(t *testing.T) {
 		metrics(""):                  {},
 		metrics(`,"emit_id":true`):   {1, 17, 0},
 		metrics(`,"properties":{"rack":"7 b","zone":"é"}`): {1, 17, 0},
+		disk(`"io_engine":"Sync"`):                         {},
+		disk(`"discard":true`):                             {1, 17, 0},
+		disk(`"discard":false`):                            {1, 17, 0},
+		disk(`"blk_size":4096`):                            {1, 17, 0},
+		disk(`"topology":{"physical_block_exp":3,"alignment_offset":0,"min_io_size":8,"opt_io_size":128}`): {1, 17, 0},
 	} {
 		if cfg, err := Decode(document(more)); err != nil || cfg.MinVersion != want {
 			t.Errorf("%s: MinVersion %v, %v; want %v", more, cfg.MinVersion, err, want)
 		}
 	}
 	for more, path := range map[string]string{
-		machine("Transparent", "63"):        "machine-config.mem_size_mib",
-		machine("transparent", "64"):        "machine-config.huge_pages",
-		metrics(`,"emit_id":"yes"`):         "metrics.emit_id",
-		metrics(`,"properties":["x"]`):      "metrics.properties",
-		metrics(`,"properties":{"rack":7}`): "metrics.properties.rack",
+		machine("Transparent", "63"):               "machine-config.mem_size_mib",
+		machine("transparent", "64"):               "machine-config.huge_pages",
+		metrics(`,"emit_id":"yes"`):                "metrics.emit_id",
+		metrics(`,"properties":["x"]`):             "metrics.properties",
+		metrics(`,"properties":{"rack":7}`):        "metrics.properties.rack",
+		disk(`"discard":"unmap"`):                  "drives[0].discard",
+		disk(`"discard":true,"is_read_only":true`): "drives[0].discard",
+		disk(`"discard":true,"io_engine":"Async"`): "drives[0].discard",
+		disk(`"blk_size":513`):                     "drives[0].blk_size",
+		disk(`"blk_size":8192`):                    "drives[0].blk_size",
+		disk(`"topology":{"max_io_size":8}`):       "drives[0].topology.max_io_size",
+		disk(`"topology":{"min_io_size":65536}`):   "drives[0].topology.min_io_size",
+		`"drives":[{"drive_id":"data","is_root_device":false,"socket":"/s","blk_size":512}]`: "drives[0]",
 	} {
 		if _, err := Decode(document(more)); err == nil || !strings.HasPrefix(err.Error(), path+": ") {
 			t.Errorf("%s is refused with %v, want the path %s", more, err, path)
@@ -228,6 +259,10 @@ var refused = map[string]string{
 	`{"drives":[{"drive_id":"data","is_read_only":true}]}`:                                 "drives[0].is_read_only",
 	`{"drives":[{"drive_id":"data","is_root_device":true}]}`:                               "drives[0].is_root_device",
 	`{"drives":[{"drive_id":"rootfs","partuuid":"x ip=1"}]}`:                               "drives[0].partuuid",
+	`{"drives":[{"drive_id":"rootfs","discard":true}]}`:                                    "drives[0].discard",
+	`{"drives":[{"drive_id":"data","discard":1}]}`:                                         "drives[0].discard",
+	`{"drives":[{"drive_id":"data","blk_size":64}]}`:                                       "drives[0].blk_size",
+	`{"drives":[{"drive_id":"data","topology":8}]}`:                                        "drives[0].topology",
 	`{"drives":[{"drive_id":"data","io_engine":"Async"}]}`:                                 "drives[0].io_engine",
 	`{"drives":[{"drive_id":"data","rate_limiter":{"bytes":{}}}]}`:                         "drives[0].rate_limiter.bytes",
 	`{"drives":[{"drive_id":"data","rate_limiter":{"ops":{"size":-1,"refill_time":1}}}]}`:  "drives[0].rate_limiter.ops.size",

@@ -41,6 +41,14 @@ var (
 
 	limiterRule = object(fields{"bandwidth": bucketRule, "ops": bucketRule})
 
+	blkSizeRule  = since(v1_17, blkSize)
+	topologyRule = since(v1_17, object(fields{
+		"physical_block_exp": integer(0, math.MaxUint8),
+		"alignment_offset":   integer(0, math.MaxUint8),
+		"min_io_size":        integer(0, math.MaxUint16),
+		"opt_io_size":        integer(0, math.MaxUint32),
+	}))
+
 	cacheRule    = oneOf("Unsafe", "Writeback")
 	mtuRule      = integer(68, 65535)
 	templateRule = oneOf("C3", "T2", "T2S", "T2CL", "T2A", "V1N1", "None")
@@ -89,6 +97,9 @@ var (
 		"cache_type":     cacheRule,
 		"io_engine":      oneOf("Sync", "Async"),
 		"rate_limiter":   limiterRule,
+		"discard":        since(v1_17, boolean),
+		"blk_size":       blkSizeRule,
+		"topology":       topologyRule,
 	}, "drive_id", "is_root_device")
 
 	interfaceRule = object(fields{
@@ -159,6 +170,15 @@ var (
 
 // v1_17 is the release that brought the fields and words that say so.
 var v1_17 = Version{1, 17, 0}
+
+// blkSize takes the sizes of a block that guests' kernels take, too.
+func blkSize(c *checker, path string, v any) {
+	switch v {
+	case json.Number("512"), json.Number("1024"), json.Number("2048"), json.Number("4096"):
+	default:
+		c.refuse(path, "want 512, 1024, 2048 or 4096")
+	}
+}
 
 func hugePagesRule(c *checker, path string, v any) {
 	if v == "Transparent" {
@@ -250,6 +270,12 @@ func (cfg *Config) checkDevices(c *checker) {
 		}
 		if d.PartUUID != "" && !d.IsRootDevice {
 			c.refuse(at+".partuuid", "is for the root device alone")
+		}
+		if d.Discard && (d.IsReadOnly || d.IOEngine == "Async") {
+			c.refuse(at+".discard", "is for disks that can be written, with the Sync engine alone")
+		}
+		if d.Socket != "" && (d.Discard || d.BlkSize != 0 || d.Topology != nil) {
+			c.refuse(at, "discard, blk_size and topology are for a path_on_host alone")
 		}
 	}
 	for i, p := range cfg.Pmem {

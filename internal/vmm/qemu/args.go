@@ -213,13 +213,20 @@ func driveArgs(path string, d fcconfig.Drive, slot string) ([]string, error) {
 	if d.IsReadOnly {
 		readOnly = "on"
 	}
+	if d.BlkSize != 0 || d.Topology != nil {
+		return nil, &TranslateError{path, "blk_size and topology are Firecracker's"}
+	}
+	discard := ""
+	if d.Discard { // otherwise QEMU lets the guest trim, and ignores it
+		discard = ",discard=unmap"
+	}
 	throttle, err := throttleOptions(path+".rate_limiter", d.RateLimiter)
 	if err != nil {
 		return nil, err
 	}
 	return []string{
-		"-drive", fmt.Sprintf("if=none,id=%s,file=%s,format=raw,readonly=%s,cache=%s,aio=%s%s",
-			d.DriveID, escape(d.PathOnHost), readOnly, cache, aio, throttle),
+		"-drive", fmt.Sprintf("if=none,id=%s,file=%s,format=raw,readonly=%s,cache=%s,aio=%s%s%s",
+			d.DriveID, escape(d.PathOnHost), readOnly, cache, aio, discard, throttle),
 		// As Firecracker: the guest is told of an error of the host's disk. Left
 		// alone, a full one has QEMU stop the guest for good.
 		"-device", fmt.Sprintf("virtio-blk-device,drive=%s,werror=report,rerror=report%s", d.DriveID, slot),

@@ -74,6 +74,8 @@ func TestUntranslatable(t *testing.T) {
 		`{` + drive + `,"rate_limiter":{"bandwidth":{"size":9007199254740991,"refill_time":1}}}]}`:                           "drives[0].rate_limiter.bandwidth",
 		`{` + drive + `,"rate_limiter":{"ops":{"size":1,"refill_time":1001}}}]}`:                                             "drives[0].rate_limiter.ops",
 		`{` + drive + `},{"drive_id":"x","is_root_device":false,"socket":"/s"}]}`:                                            "drives[1].socket",
+		`{` + drive + `,"blk_size":4096}]}`:                                                                                  "drives[0]",
+		`{` + drive + `,"topology":{"min_io_size":8}}]}`:                                                                     "drives[0]",
 		`{` + drive + `}],"network-interfaces":[{"iface_id":"a","host_dev_name":"a","tx_rate_limiter":{}}]}`:                 "network-interfaces[0]",
 		`{` + drive + `}],"network-interfaces":[{"iface_id":"a","host_dev_name":"a"},{"iface_id":"b","host_dev_name":"b"}]}`: "network-interfaces[1]",
 		strings.Replace(`{`+drive+`}]}`, `"vcpu_count":1`, `"vcpu_count":1,"track_dirty_pages":true`, 1):                     "machine-config.track_dirty_pages",
