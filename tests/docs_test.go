@@ -116,7 +116,11 @@ func TestDocs(t *testing.T) {
 		t.Run(filepath.Base(page.name), func(t *testing.T) {
 			t.Cleanup(func() { e.nothingLeft(t) })
 			e.keepSettings(t) // a page may have its own
-			e.followPage(t, append([]block{{code: page.given}}, blocks(t, page.name)...))
+			list := blocks(t, page.name)
+			if page.given != "" {
+				list = append([]block{{code: page.given}}, list...)
+			}
+			e.followPage(t, list)
 		})
 	}
 }
