@@ -87,13 +87,25 @@ func (h *Host) RemoveNetwork(ctx context.Context) ([]Act, error) {
 	if len(running) > 0 {
 		return nil, &Error{Kind: ErrState, Msg: fmt.Sprintf("cannot remove the tenants' network: %d of them run", len(running)), Hint: "mvm tenant stop; mvm tenant list shows which run"}
 	}
-	changes, err := network.CleanUp(ctx, supervisor.NetworkConfig(h.Store, h.Config))
+	cfg := supervisor.NetworkConfig(h.Store, h.Config)
+	remains, err := network.Remains(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if len(remains) > 0 {
+		if err := h.record("", "net remove", map[string]any{"acts": removals(remains)}, nil); err != nil {
+			return nil, err
+		}
+	}
+	changes, err := network.CleanUp(ctx, cfg) // also where nothing shows: one that was killed may have left connections
+	acts := removals(changes)
+	return acts, h.recordFailure("", "net remove", map[string]any{"acts": acts}, err)
+}
+
+func removals(changes []network.Change) []Act {
 	acts := make([]Act, len(changes))
 	for i, c := range changes {
 		acts[i] = Act{What: c.String()}
 	}
-	if len(acts) == 0 {
-		return nil, err
-	}
-	return acts, h.record("", "net remove", map[string]any{"acts": acts}, err)
+	return acts
 }

@@ -53,7 +53,35 @@ func TestRemoveNetwork(t *testing.T) {
 	}
 	record, err := h.Audit("")
 	if err != nil || len(record) != 1 || record[0].Act != "net remove" {
-		t.Errorf("on record: %+v, %v", record, err)
+		t.Fatalf("on record: %+v, %v", record, err)
+	}
+	if list, _ := record[0].Detail["acts"].([]any); len(list) != len(acts) {
+		t.Errorf("on record is %v, want %v", list, acts)
+	}
+}
+
+// TestRemoveNetworkIsRecordedFirst: where nothing can be put on record, nothing
+// is removed. So one that is killed is on record as well.
+func TestRemoveNetworkIsRecordedFirst(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	h := newHost(t)
+	ep, err := supervisor.Endpoint(addPlaced(t, h, "beta"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := network.Attach(t.Context(), supervisor.NetworkConfig(h.Store, h.Config), ep); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(h.Store.AuditFile(""), []byte("damaged\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if acts, err := h.RemoveNetwork(t.Context()); err == nil || len(acts) > 0 {
+		t.Errorf("removed %v, %v", acts, err)
+	}
+	if s, err := h.Network(t.Context()); err != nil || len(s.TAPs) != 1 || s.Firewall == "" {
+		t.Errorf("removed without a record: %+v, %v", s, err)
 	}
 }
 
