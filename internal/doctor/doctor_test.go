@@ -13,6 +13,7 @@ import (
 
 	"github.com/auser/mvm/internal/config"
 	"github.com/auser/mvm/internal/devvm"
+	"github.com/auser/mvm/internal/diskspace"
 	"github.com/auser/mvm/internal/fcconfig"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/store"
@@ -170,20 +171,18 @@ func TestJailerOfAnotherRelease(t *testing.T) {
 }
 
 func TestDisk(t *testing.T) {
-	const block = 4096
-	blocks := func(gib uint64) uint64 { return gib << 30 / block }
 	for _, c := range []struct {
 		free, inodes, inodesFree uint64
 		want                     Level
 		found                    string
 	}{
-		{blocks(50), 1000, 500, OK, "50 GiB free of 100 GiB"},
-		{blocks(50), 0, 0, OK, ""}, // btrfs counts no inodes
-		{blocks(50), 1000, 9, Failure, "inodes"},
-		{blocks(5), 1000, 500, Warning, "5120 MiB free of 102400 MiB"},
-		{blocks(1) - 1, 1000, 500, Failure, "will fail"},
+		{50 << 30, 1000, 500, OK, "50 GiB free of 100 GiB"},
+		{50 << 30, 0, 0, OK, ""}, // btrfs counts no inodes
+		{50 << 30, 1000, 9, Failure, "inodes"},
+		{5 << 30, 1000, 500, Warning, "5120 MiB free of 102400 MiB"},
+		{1<<30 - 1, 1000, 500, Failure, "will fail"},
 	} {
-		f := diskFinding(unix.Statfs_t{Bsize: block, Blocks: blocks(100), Bavail: c.free, Files: c.inodes, Ffree: c.inodesFree})
+		f := diskFinding(diskspace.Space{Total: 100 << 30, Free: c.free, Files: c.inodes, FilesFree: c.inodesFree})
 		if f.Level != c.want || !strings.Contains(f.Found, c.found) || (f.Fix == "") != (f.Level == OK) {
 			t.Errorf("%+v: %+v", c, f)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/auser/mvm/internal/cgroup"
 	"github.com/auser/mvm/internal/config"
 	"github.com/auser/mvm/internal/devvm"
+	"github.com/auser/mvm/internal/diskspace"
 	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/fcconfig"
 	"github.com/auser/mvm/internal/lifecycle"
@@ -106,26 +107,25 @@ func (h host) above(context.Context) Finding {
 }
 
 func (h host) disk(context.Context) Finding {
-	var st unix.Statfs_t
-	if err := unix.Statfs(h.Store.Root, &st); err != nil {
+	space, err := diskspace.Of(h.Store.Root)
+	if err != nil {
 		return failure("", "cannot look at the disk of %s: %v", h.Store.Root, err)
 	}
-	return diskFinding(st)
+	return diskFinding(space)
 }
 
-func diskFinding(st unix.Statfs_t) Finding {
-	free := uint64(st.Bavail) * uint64(st.Bsize)
-	text := fmt.Sprintf("%d GiB free of %d GiB", free>>30, st.Blocks*uint64(st.Bsize)>>30)
-	if free < 10<<30 {
-		text = fmt.Sprintf("%d MiB free of %d MiB", free>>20, st.Blocks*uint64(st.Bsize)>>20)
+func diskFinding(s diskspace.Space) Finding {
+	text := fmt.Sprintf("%d GiB free of %d GiB", s.Free>>30, s.Total>>30)
+	if s.Free < 10<<30 {
+		text = fmt.Sprintf("%d MiB free of %d MiB", s.Free>>20, s.Total>>20)
 	}
 	const fix = "free some: mvm gc removes what no tenant uses"
 	switch {
-	case free < 1<<30:
+	case s.Free < 1<<30:
 		return failure(fix, "%s: builds and volumes will fail", text)
-	case st.Files > 0 && st.Ffree < st.Files/100:
+	case s.FewFiles():
 		return failure(fix, "fewer than 1 %% of the inodes are free")
-	case free < 10<<30:
+	case s.Free < 10<<30:
 		return warning(fix, "%s: a build may need more", text)
 	}
 	return ok("%s", text)

@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"io"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/auser/mvm/internal/buildinfo"
+	"github.com/auser/mvm/internal/diskspace"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/stats"
 	"github.com/auser/mvm/internal/tenant"
@@ -19,13 +18,13 @@ func Collect(ctx context.Context, w io.Writer, h *lifecycle.Host, reader *stats.
 	if err != nil {
 		return err
 	}
-	var disk unix.Statfs_t
-	if err := unix.Statfs(h.Store.Root, &disk); err != nil {
+	disk, err := diskspace.Of(h.Store.Root)
+	if err != nil {
 		return fmt.Errorf("cannot look at the disk of %s: %w", h.Store.Root, err)
 	}
 	what := Host{
 		Version: buildinfo.Get().Version, Tier: h.Config.Tier,
-		DiskFree: disk.Bavail * uint64(disk.Bsize), DiskTotal: disk.Blocks * uint64(disk.Bsize),
+		DiskFree: disk.Free, DiskTotal: disk.Total,
 		Drops: map[string]map[string]uint64{},
 	}
 	net, err := h.Network(ctx)

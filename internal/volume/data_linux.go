@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/auser/mvm/internal/diskspace"
 	"github.com/auser/mvm/internal/run"
 )
 
@@ -233,11 +234,11 @@ func fsck(ctx context.Context, f *os.File, options ...string) (string, error) {
 
 // refusal is why the disk of f did not take what was written to f.
 func refusal(f *os.File) error {
-	var s unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
-		return &fs.PathError{Op: "statfs", Path: f.Name(), Err: err}
+	space, err := diskspace.OfFile(f)
+	if err != nil {
+		return err
 	}
-	if int64(s.Bavail)*s.Bsize < mib {
+	if space.Free < mib {
 		return fmt.Errorf("cannot replay its journal or repair it, with its disk full: %w", unix.ENOSPC)
 	}
 	return fmt.Errorf("cannot replay its journal or repair it: %w", unix.EIO)
