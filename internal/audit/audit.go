@@ -39,6 +39,8 @@ type Entry struct {
 	Error  string         `json:"error,omitempty"`
 	Detail map[string]any `json:"detail,omitempty"` // spec, artifacts, versions
 	Prev   string         `json:"prev"`             // SHA-256 of the line before, without its newline; empty in the first
+	// HeadLost says that the head file was missing: lines before may be, too.
+	HeadLost bool `json:"head_lost,omitempty"`
 }
 
 // Results of an act.
@@ -86,12 +88,23 @@ func Append(path string, e Entry) (err error) {
 		}
 		before = Head{entry.Seq, hash(last)}
 	}
-	// Where the end was cut off or changed, the chain goes on from what was
-	// there: that shows for good.
-	if kept, err := readHead(path); err != nil {
+	kept, found, err := readHead(path)
+	switch {
+	case err != nil:
 		return err
-	} else if kept.Seq >= before.Seq {
+	case found && kept.Seq >= before.Seq:
+		// Where the end was cut off or changed, the chain goes on from what
+		// was there: that shows for good.
 		before = kept
+	case found:
+	case last != nil:
+		e.HeadLost = true // shows for good, too
+	default:
+		// The head comes before the first line, so that there is never a line
+		// without a head but where somebody removed it.
+		if err := writeHead(path, Head{}); err != nil {
+			return err
+		}
 	}
 	e.Seq, e.Prev = before.Seq+1, before.Hash
 	e.Time = time.Now().UTC()
@@ -132,19 +145,18 @@ type Head struct {
 
 func headFile(path string) string { return path + ".head" }
 
-func readHead(path string) (Head, error) {
-	var h Head
+func readHead(path string) (h Head, found bool, err error) {
 	data, err := os.ReadFile(headFile(path))
 	if errors.Is(err, fs.ErrNotExist) {
-		return h, nil
+		return h, false, nil
 	}
 	if err == nil {
 		err = json.Unmarshal(data, &h)
 	}
 	if err != nil {
-		return h, &DamagedError{fmt.Errorf("cannot read its head %s: %w", headFile(path), err), headFile(path)}
+		return h, true, &DamagedError{fmt.Errorf("cannot read its head %s: %w", headFile(path), err), headFile(path)}
 	}
-	return h, nil
+	return h, true, nil
 }
 
 func writeHead(path string, h Head) error {
@@ -221,7 +233,7 @@ func (e *BrokenError) Error() string {
 // one. Whoever can write here can also write the head; who keeps that hash
 // elsewhere can prove even then that nothing was cut off.
 func Verify(path string) (n int, head string, err error) {
-	kept, err := readHead(path) // before the lines: these may grow meanwhile
+	kept, found, err := readHead(path) // before the lines: these may grow meanwhile
 	if err != nil {
 		return 0, "", err
 	}
@@ -239,6 +251,9 @@ func Verify(path string) (n int, head string, err error) {
 		if e.Prev != head {
 			return broken("the line before it was changed")
 		}
+		if e.HeadLost {
+			return broken("there was no head file when it was written: lines before it may have been cut off")
+		}
 		n, head = n+1, hash(line)
 		if n == kept.Seq && head != kept.Hash {
 			return broken("it is not the line that the head file names")
@@ -247,6 +262,11 @@ func Verify(path string) (n int, head string, err error) {
 	})
 	if err == nil && n < kept.Seq {
 		err = &BrokenError{path, n + 1, fmt.Sprintf("the end was cut off: there were %d lines", kept.Seq)}
+	}
+	if err == nil && n > 0 && !found {
+		if _, found, err = readHead(path); err == nil && !found { // it was not the first entry's writer that came in between
+			err = &BrokenError{path, n + 1, fmt.Sprintf("the end may have been cut off: its head %s is missing", headFile(path))}
+		}
 	}
 	return n, head, err
 }

@@ -116,6 +116,87 @@ func TestAWriteCutShortIsTakenAway(t *testing.T) {
 	}
 }
 
+// TestAMissingHeadShows, whether or not the end went with it, and also after
+// more was written.
+func TestAMissingHeadShows(t *testing.T) {
+	for _, keep := range []int{1, 2, 3} {
+		path := record(t, 3)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, bytes.Join(bytes.SplitAfter(data, []byte("\n"))[:keep], nil), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(headFile(path)); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			var broken *BrokenError
+			if n, _, err := Verify(path); !errors.As(err, &broken) {
+				t.Errorf("%d of 3 lines, now %d: err = %v, want a BrokenError", keep, n, err)
+			}
+			if err := Append(path, Entry{Act: "stop", Result: OK}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestAFirstEntryCutShortIsFine: whatever the writer of a record's first entry
+// left when it was killed, no record seems cut.
+func TestAFirstEntryCutShortIsFine(t *testing.T) {
+	path := record(t, 1)
+	line, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what   string
+		head   bool
+		record []byte
+	}{
+		{"the file", false, nil}, {"and the head", true, nil}, {"and a part of the line", true, line[:9]}, {"and the line", true, line},
+	} {
+		path := filepath.Join(t.TempDir(), "a.jsonl")
+		if err := os.WriteFile(path, c.record, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c.head {
+			if err := writeHead(path, Head{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if n, _, err := Verify(path); err != nil {
+				t.Errorf("%s: %d lines, %v", c.what, n, err)
+			}
+			if err := Append(path, Entry{Act: "run", Result: OK}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestVerifyBesideTheFirstEntry: who looks while the first entry is written sees
+// none, or a whole one.
+func TestVerifyBesideTheFirstEntry(t *testing.T) {
+	for range 50 {
+		path := record(t, 0)
+		written := make(chan error)
+		go func() { written <- Append(path, Entry{Act: "create", Result: OK}) }()
+		for n := 0; n == 0; {
+			var err error
+			if n, _, err = Verify(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-written; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A writer that is killed between the line and the head leaves a head that is
 // behind; the record holds, and goes on.
 func TestAHeadThatIsBehindIsFine(t *testing.T) {
