@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"syscall"
-	"time"
 
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/crash"
@@ -117,13 +114,16 @@ func (h *Host) DestroyVolume(ctx context.Context, id, mount string, wipe bool) (
 	if _, err := h.atRest(ctx, id); err != nil {
 		return Destroyed{}, err
 	}
-	var done Destroyed
 	t, v := h.Store.Tenant(id), tenant.Volume{Mount: mount}
+	var done Destroyed
 	if !wipe && (exists(t.Volume(v)) || exists(t.GoingVolume(v))) {
-		done.Retained = h.retainedDir(id)
+		if done.Retained, err = h.retainedDir(id); err != nil {
+			return Destroyed{}, err
+		}
 	}
 	detail := map[string]any{"mount": mount, "wipe": wipe, "retained": done.Retained}
 	err = sequence(ctx, "volume-destroy", []step{
+		{"former", func(context.Context) error { return h.endAdoption(t) }},
 		{"record", func(context.Context) error { return h.record(id, "volume destroy", detail, nil) }},
 		{"spec", func(context.Context) error {
 			spec, err := h.Store.LoadSpec(id)
@@ -183,121 +183,8 @@ func (h *Host) retainVolume(t store.Tenant, v tenant.Volume, dir string) error {
 			return err
 		}
 		crash.Point("volume-destroy/kept")
-		dir = h.retainedDir(t.ID) // for one that was made after an earlier call was killed
-	}
-}
-
-// retainedDir is a new name for what is kept of a tenant.
-func (h *Host) retainedDir(id string) string {
-	return filepath.Join(h.Store.RetainedDir(), id+"-"+time.Now().UTC().Format("20060102T150405.000Z"))
-}
-
-// AdoptVolume gives a tenant that does not run the volumes back that
-// DestroyVolume kept of it under that name, and says which: none where nothing
-// is kept under it any more.
-func (h *Host) AdoptVolume(ctx context.Context, id, name string) (tenant.Volumes, error) {
-	lock, err := h.Store.LockTenant(ctx, id, h.Wait)
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Unlock()
-	state, err := h.atRest(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	spec, err := h.Store.LoadSpec(id)
-	if err != nil {
-		return nil, err
-	}
-	adopted, err := h.adoptable(id, name)
-	if err != nil || len(adopted) == 0 {
-		return nil, err
-	}
-	spec.ChangeVolumes(adopted)
-	if err := spec.Validate(); err != nil {
-		return nil, err
-	}
-	t, from := h.Store.Tenant(id), filepath.Join(h.Store.RetainedDir(), name)
-	detail := map[string]any{"name": name, "volumes": adopted.String()}
-	err = sequence(ctx, "volume-adopt", []step{
-		{"own", func(context.Context) error { return own(from, state.UID) }},
-		{"take", func(context.Context) error { return take(adopted, from, t) }},
-		{"spec", func(context.Context) error { return h.Store.SaveSpec(spec) }},
-		{"record", func(context.Context) error { return h.record(id, "volume adopt", detail, nil) }},
-		{"former", func(context.Context) error { return os.RemoveAll(from) }},
-	})
-	return adopted, h.recordFailure(id, "volume adopt", detail, err)
-}
-
-// take gives the volumes' images in from a second name among the tenant's, so
-// that a call that is killed finds them again.
-func take(volumes tenant.Volumes, from string, t store.Tenant) error {
-	for _, v := range volumes {
-		image := filepath.Join(from, v.FileName())
-		if err := os.Link(image, t.Volume(v)); err != nil && !sameFile(image, t.Volume(v)) {
-			return fmt.Errorf("cannot adopt the volume %s: %w", v.Mount, err)
+		if dir, err = h.retainedDir(t.ID); err != nil { // for one that was made after an earlier call was killed
+			return err
 		}
 	}
-	return atomicfile.SyncDir(t.VolumesDir())
-}
-
-// adoptable are the volumes that are kept under that name, if the tenant can
-// have them back.
-func (h *Host) adoptable(id, name string) (tenant.Volumes, error) {
-	there, err := h.RetainedRemains(name)
-	if err != nil {
-		return nil, err
-	}
-	dir := filepath.Join(h.Store.RetainedDir(), name)
-	mounts, err := mountsIn(dir)
-	if err != nil {
-		return nil, err
-	}
-	owner, _, _ := cutLast(name, "-")
-	switch {
-	case owner != id:
-		return nil, &tenant.InputError{Msg: fmt.Sprintf("%s was not a volume of tenant %s", name, id), Hint: "mvm retained list shows what is kept"}
-	case !there, len(mounts) == 0 && os.Remove(dir) == nil: // an empty one is the end of a call that was killed
-		return nil, nil
-	case slices.Contains(mounts, tenant.DataMount) || len(mounts) == 0:
-		return nil, &tenant.InputError{Msg: name + " is all that a tenant had, its data too", Hint: "mvm tenant create --adopt-volumes takes it"}
-	}
-	var all tenant.Volumes
-	for _, mount := range mounts {
-		v := tenant.Volume{Mount: mount}
-		image, own := filepath.Join(dir, v.FileName()), h.Store.Tenant(id).Volume(v)
-		info, err := os.Stat(image)
-		if err != nil {
-			return nil, fmt.Errorf("cannot look at the retained volume: %w", err)
-		}
-		if _, err := os.Lstat(own); err == nil && !sameFile(image, own) {
-			return nil, &Error{Kind: ErrState, Msg: "it has a volume " + mount + " already", Hint: fmt.Sprintf("mvm tenant volume destroy %s %s", id, mount)}
-		}
-		v.SizeMiB = sizeMiB(info)
-		all = append(all, v)
-	}
-	return all, nil
-}
-
-func sameFile(a, b string) bool {
-	one, err := os.Lstat(a)
-	if err != nil {
-		return false
-	}
-	other, err := os.Lstat(b)
-	return err == nil && os.SameFile(one, other)
-}
-
-// withData are the names of those retained folders that hold a data volume.
-func (h *Host) withData(names []string) (whole []string, err error) {
-	for _, name := range names {
-		mounts, err := mountsIn(filepath.Join(h.Store.RetainedDir(), name))
-		if err != nil {
-			return nil, err
-		}
-		if slices.Contains(mounts, tenant.DataMount) {
-			whole = append(whole, name)
-		}
-	}
-	return whole, nil
 }

@@ -223,32 +223,6 @@ func own(dir string, uid int) error {
 	})
 }
 
-// Retained lists the data volumes that destroying tenants of this id kept, by
-// the names of their folders, oldest first; with an empty id those of all.
-func (h *Host) Retained(id string) ([]string, error) {
-	entries, err := os.ReadDir(h.Store.RetainedDir())
-	if err != nil {
-		return nil, fmt.Errorf("cannot list retained volumes: %w", err)
-	}
-	var names []string
-	for _, e := range entries {
-		if owner, _, ok := cutLast(e.Name(), "-"); ok && (id == "" || owner == id) {
-			names = append(names, e.Name())
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-// cutLast cuts s around the last sep.
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
-}
-
 // SpecDiff names the fields in which two specs differ, as "vcpus 1, not 2".
 func SpecDiff(have, want tenant.Spec) []string {
 	var diff []string

@@ -70,6 +70,7 @@ func (h *Host) destroy(ctx context.Context, id string, existed bool, o DestroyOp
 			return h.stopForGood(ctx, id, existed)
 		}},
 		{"sweep", func(ctx context.Context) error { return h.sweep(ctx, id) }},
+		{"former", func(context.Context) error { return h.endAdoption(h.Store.Tenant(id)) }},
 		{"retain", func(context.Context) (err error) {
 			if !o.WipeVolumes {
 				done.Retained, err = h.retain(id)
@@ -115,8 +116,11 @@ func (h *Host) retain(id string) (string, error) {
 	} else if err != nil {
 		return "", fmt.Errorf("cannot keep the data volume: %w", err)
 	}
-	dir := h.retainedDir(id)
-	if err := os.Rename(t.VolumesDir(), dir); err != nil {
+	dir, err := h.retainedDir(id)
+	if err == nil {
+		err = os.Rename(t.VolumesDir(), dir)
+	}
+	if err != nil {
 		return "", fmt.Errorf("cannot keep the data volume: %w", err)
 	}
 	return dir, atomicfile.SyncDir(h.Store.RetainedDir())

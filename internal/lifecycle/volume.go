@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/auser/mvm/internal/store"
@@ -185,68 +182,4 @@ func (h *Host) withVolume(ctx context.Context, id, act string, detail map[string
 		return err
 	}
 	return h.record(id, act, detail, do(h.Store.Tenant(id), state))
-}
-
-// Kept are volumes that were destroyed, a tenant's all or one, and kept aside.
-type Kept struct {
-	Name      string   `json:"name"`
-	Volumes   []string `json:"volumes"` // by where they were mounted
-	Allocated int64    `json:"allocated_bytes"`
-}
-
-// RetainedVolumes lists what destroy kept, oldest first for each tenant.
-func (h *Host) RetainedVolumes() ([]Kept, error) {
-	names, err := h.Retained("")
-	if err != nil {
-		return nil, err
-	}
-	list := make([]Kept, len(names))
-	for i, name := range names {
-		list[i].Name = name
-		dir := filepath.Join(h.Store.RetainedDir(), name)
-		if list[i].Volumes, err = mountsIn(dir); err != nil {
-			return nil, err
-		}
-		list[i].Allocated = imageBytes(dir)
-	}
-	return list, nil
-}
-
-// RetainedRemains says whether a volume of that name is kept. One of a tenant
-// that once was may have been removed before; another is unknown.
-func (h *Host) RetainedRemains(name string) (bool, error) {
-	id, _, ok := cutLast(name, "-")
-	if ok && tenant.CheckID(id) == nil {
-		names, err := h.Retained(id)
-		if err != nil || slices.Contains(names, name) {
-			return err == nil, err
-		}
-		if h.Store.Known(id) {
-			return false, nil
-		}
-	}
-	return false, &tenant.InputError{Msg: fmt.Sprintf("no volume %q is retained", name), Hint: "mvm retained list shows them"}
-}
-
-// RemoveRetained removes one of them, for good.
-func (h *Host) RemoveRetained(ctx context.Context, name string) (already bool, err error) {
-	if _, err := h.RetainedRemains(name); err != nil {
-		return false, err
-	}
-	id, _, _ := cutLast(name, "-")
-	lock, err := h.Store.LockTenant(ctx, id, h.Wait) // nobody adopts it meanwhile
-	if err != nil {
-		return false, err
-	}
-	defer lock.Unlock()
-	there, err := h.RetainedRemains(name)
-	if err != nil || !there {
-		return err == nil, err
-	}
-	detail := map[string]any{"name": name}
-	if err := h.record("", "retained rm", detail, nil); err != nil {
-		return false, err
-	}
-	err = os.RemoveAll(filepath.Join(h.Store.RetainedDir(), name))
-	return false, h.recordFailure("", "retained rm", detail, err)
 }
