@@ -281,6 +281,18 @@ func (c Config) validate() error {
 	return c.validateNumbers()
 }
 
+// minUID is the first that is not the host's own services'.
+const minUID = 1000
+
+// minUIDBase leaves the uid below the tenants' first to the dev microVM, whose
+// settings are those with a network for a single guest.
+func (c Config) minUIDBase() int {
+	if strings.HasSuffix(c.Network.Subnet, "/30") {
+		return minUID
+	}
+	return minUID + 1
+}
+
 func (c Config) validateNumbers() error {
 	for _, n := range []struct {
 		name    string
@@ -291,7 +303,7 @@ func (c Config) validateNumbers() error {
 		{"build.cpus", c.Build.CPUs, 0, 1024},
 		{"build.pids", c.Build.Pids, 64, 1 << 22},
 		{"build.timeout_minutes", c.Build.TimeoutMin, 1, 7 * 24 * 60},
-		{"limits.uid_base", cmp.Or(c.Limits.UIDBase, 1000), 1000, 1<<31 - 1<<17},
+		{"limits.uid_base", cmp.Or(c.Limits.UIDBase, tenant.UIDBase("")), c.minUIDBase(), 1<<31 - 1<<17},
 		{"limits.vmm_overhead_mib", c.Limits.VMMOverheadMiB, 16, 4096},
 		{"limits.vmm_pids", c.Limits.VMMPids, 8, 4096},
 		{"limits.stop_timeout_sec", c.Limits.StopTimeoutSec, 1, 3600},

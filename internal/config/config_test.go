@@ -56,6 +56,7 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		"[network]\ngateway_ports = ['tcp/0']",
 		"[network]\ngateway_ports = ['sctp/5']",
 		"[limits]\nuid_base = 1",
+		"[limits]\nuid_base = 1000", // the dev microVM's would be 999
 		"[limits]\nmemory_overcommit = 0.0",
 		"[limits]\nmemory_overcommit = nan",
 		"[limits]\ncpu_overcommit = inf",

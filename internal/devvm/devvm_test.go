@@ -2,6 +2,7 @@ package devvm
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -70,5 +71,34 @@ func TestWishesKeepWhatIsNotSaid(t *testing.T) {
 	Wish{Volumes: []tenant.Volume{{Mount: "/src", Folder: "src"}, {Mount: "/data", SizeMiB: 128}}}.apply(&s)
 	if s.Volumes.String() != "64M:/work src:/src" || s.DataMiB != 128 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestTheLowestUIDs: the dev microVM's settings follow from the lowest that the
+// tenants' settings may say.
+func TestTheLowestUIDs(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for base, fine := range map[int]bool{1000: false, 1001: true} {
+		settings := fmt.Sprintf("tier = 'software'\n[limits]\nuid_base = %d\n", base)
+		if err := os.WriteFile(filepath.Join(root, "config.toml"), []byte(settings), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		main, err := lifecycle.Open(root)
+		if (err == nil) != fine {
+			t.Errorf("uid_base = %d: %v", base, err)
+		}
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { os.RemoveAll(main.Store.RunDir) })
+		vm, err := Open(main, func(string, ...any) {})
+		if err != nil {
+			t.Errorf("uid_base = %d is the tenants', but the dev microVM cannot have what follows: %v", base, err)
+			continue
+		}
+		t.Cleanup(func() { os.RemoveAll(vm.host.Store.RunDir) })
 	}
 }

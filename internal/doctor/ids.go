@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/store"
 )
 
 // ids are uids and gids in a row.
@@ -23,10 +26,42 @@ var idFiles = []string{"/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid"
 func (h host) userIDs(context.Context) Finding {
 	size := 1 << (32 - netip.MustParsePrefix(h.Config.Network.Subnet).Bits())
 	base := h.Config.Limits.UIDBase
-	return system{root: "/"}.othersIDs(ids{base - 1, base + size}) // the dev microVM's is below
+	own, err := ownIDs(h.Store)
+	if err != nil {
+		return failure("make it readable for root", "cannot look for the tenants' users: %v", err)
+	}
+	return system{root: "/"}.othersIDs(ids{base - 1, base + size}, own) // the dev microVM's is below
 }
 
-func (s system) othersIDs(vmms ids) Finding {
+// ownIDs are the users that tenants and the dev microVM have, which settings
+// that were changed meanwhile do not name. One whose state cannot be read is
+// told of elsewhere.
+func ownIDs(s *store.Store) ([]ids, error) {
+	var own []ids
+	names, err := s.IDs()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range names {
+		if state, err := s.LoadState(id); err == nil {
+			own = append(own, ids{state.UID, state.UID})
+		}
+	}
+	dev := store.DevRoot(s.Root)
+	if _, err := os.Stat(dev); err != nil {
+		return own, nil // there is none
+	}
+	below, err := store.Open(dev)
+	if err != nil {
+		return nil, err
+	}
+	devs, err := ownIDs(below)
+	return append(own, devs...), err
+}
+
+// othersIDs looks for those of the range of VMMs, and for those that tenants
+// have, wherever they are.
+func (s system) othersIDs(vmms ids, own []ids) Finding {
 	for _, file := range idFiles {
 		text, missing, err := s.read(file)
 		switch {
@@ -43,6 +78,10 @@ func (s system) othersIDs(vmms ids) Finding {
 			if has.overlaps(vmms) {
 				return warning("give limits.uid_base in config.toml a range of its own before there are tenants, or change "+file,
 					"%s gives %s ids that are VMMs', %d to %d: who is that can read guests' memory", file, name, vmms.first, vmms.last)
+			}
+			if at := slices.IndexFunc(own, has.overlaps); at >= 0 {
+				return warning("change "+file+", or destroy that tenant and create it again: its volume is kept",
+					"%s gives %s id %d, which a tenant has from other settings: who is that can read its guest's memory", file, name, own[at].first)
 			}
 			if has.overlaps(ids{build.UID, build.UID}) {
 				return warning("give that account another id", "%s gives %s id %d, which builds run as", file, name, build.UID)
