@@ -57,6 +57,54 @@ func TestReboot(t *testing.T) {
 			bystander.Wait()
 		})
 	}
+	t.Run("not at once", k.startsLater)
+}
+
+// startsLater: what cannot be started when the host is up is tried again without
+// anybody's doing, says why meanwhile, and is left to that by another reconcile.
+// Where that ends, the next reconcile tries again.
+func (k *killEnv) startsLater(t *testing.T) {
+	built := readJSON(t, filepath.Join(k.template, "state.json"))["artifacts"].(map[string]any)
+	image, away := k.path("images", built["image"].(string)), k.path("image.away")
+	rename := func(from, to string) {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fails := func() {
+		if said, err := k.try("reconcile"); err == nil || !strings.Contains(said, "acme: start it: failed: ") {
+			t.Errorf("reconcile: %v\n%s", err, said)
+		}
+	}
+	for _, policy := range []string{"unless-stopped", "on-failure:1"} {
+		for _, args := range [][]string{create("acme"), {"link"}, {"tenant", "set", "acme", "--restart", policy}, {"tenant", "run", "acme", "--no-wait"}} {
+			k.do(t, args)
+		}
+		k.reboot(t, true)
+		rename(image, away)
+		fails()
+		if policy == "unless-stopped" {
+			if s := k.show(t); s.Phase != "restarting" || !strings.Contains(s.Reason, "could not be started: ") {
+				t.Errorf("%s: it is %+v", policy, s)
+			}
+			if said := k.mvm(t, "reconcile"); !strings.Contains(said, "everything is as it should be") {
+				t.Errorf("while it is tried again reconcile did: %s", said)
+			}
+			rename(away, image)
+		} else {
+			s := k.waitFor(t, func(s observed) bool { return s.State.Phase == "failed" })
+			if !strings.Contains(s.Reason, "gave up after 1 restarts in a row; the last one: it could not be started: ") {
+				t.Errorf("it is %+v", s)
+			}
+			rename(away, image)
+			if said := k.mvm(t, "reconcile"); !strings.Contains(said, "acme: start it") {
+				t.Errorf("reconcile did: %s", said)
+			}
+		}
+		k.waitFor(t, func(s observed) bool { return s.Phase == "running" })
+		k.mvm(t, "tenant", "destroy", "acme", "--yes", "--wipe-volumes")
+		k.nothingLeft(t)
+	}
 }
 
 // reboot takes away what a reboot takes away.

@@ -9,7 +9,8 @@ import (
 
 // superviseCommand is what mvm tenant run starts; nobody types it.
 func (a *app) superviseCommand() *cobra.Command {
-	return &cobra.Command{
+	var insist bool
+	cmd := &cobra.Command{
 		Use:    supervisor.Verb + " <id>",
 		Hidden: true,
 		Args:   exactArgs(1, "one tenant id"),
@@ -18,7 +19,9 @@ func (a *app) superviseCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return supervisor.Main(cmd.Context(), h.Store, h.Config, args[0])
+			return supervisor.Main(cmd.Context(), h.Store, h.Config, args[0], supervisor.First(insist))
 		},
 	}
+	cmd.Flags().BoolVar(&insist, "insist", false, "try again where the first start fails, as the restart policy says")
+	return cmd
 }

@@ -77,7 +77,7 @@ type Limits struct {
 	StopTimeoutSec   int     `toml:"stop_timeout_sec"`   // how long a guest may take to stop before it is killed
 	SSHTimeoutSec    int     `toml:"ssh_timeout_sec"`    // how long run waits for the guest to answer
 	LockTimeoutSec   int     `toml:"lock_timeout_sec"`   // how long a command waits for another one on the same tenant
-	RestartWindowSec int     `toml:"restart_window_sec"` // a run that lasted this long ends a series of crashes
+	RestartWindowSec int     `toml:"restart_window_sec"` // a run that lasted this long ends a series of crashes, ten times as long the growth of pauses
 	// Guests of the software tier that boot side by side; 0: as many as there
 	// are CPUs.
 	BootsAtOnce int `toml:"boots_at_once,omitempty"`

@@ -16,6 +16,7 @@ import (
 	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/network"
 	"github.com/auser/mvm/internal/network/ipam"
+	"github.com/auser/mvm/internal/proc"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/supervisor"
 	"github.com/auser/mvm/internal/tenant"
@@ -390,14 +391,27 @@ func (r *reconciler) starts(ctx context.Context) error {
 			continue
 		}
 		if r.shouldStart(id) { // still: nobody has stopped, started or destroyed it
-			r.do(id, "start it", func() error {
-				_, err := r.startLocked(ctx, id, lock, func(supervisor.Progress) {})
-				return err
-			})
+			r.do(id, "start it", func() error { return r.startAgain(ctx, id, lock) })
 		}
 		lock.Unlock()
 	}
 	return nil
+}
+
+// startAgain starts a tenant that nobody waits for. What only fails now is tried
+// again by its supervisor; a start that did not get that far is said by its
+// state, and is the next reconcile's to try again.
+func (r *reconciler) startAgain(ctx context.Context, id string, lock *store.Lock) error {
+	_, err := r.startLocked(ctx, id, lock, supervisor.Insist, func(supervisor.Progress) {})
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return errors.Join(err, r.Store.UpdateState(id, func(s *tenant.State) error {
+		if s.Wanted && !live(s.Phase) && s.Phase != tenant.Failed {
+			s.Phase, s.Reason, s.Since = tenant.Failed, "it could not be started: "+err.Error(), time.Now().UTC()
+		}
+		return nil
+	}))
 }
 
 // shouldStart says whether there is such a tenant which should run and does
@@ -407,21 +421,23 @@ func (r *reconciler) shouldStart(id string) bool {
 	if err != nil || live(status.Phase) {
 		return false
 	}
+	boot, err := proc.BootID()
+	if err != nil {
+		return false
+	}
 	policy, err := tenant.ParseRestart(status.Spec.Restart)
-	return err == nil && shouldRun(policy.Mode, status.State)
+	return err == nil && shouldRun(policy.Mode, status.State, boot)
 }
 
-// shouldRun applies the restart policy to a tenant that does not run.
-func shouldRun(mode tenant.RestartMode, s tenant.State) bool {
+// shouldRun applies the restart policy to a tenant that does not run, in this
+// boot of the host. A crash loop that ended is over until somebody runs it, or
+// the host is another; a start that failed is worth another.
+func shouldRun(mode tenant.RestartMode, s tenant.State, boot string) bool {
 	switch mode {
 	case tenant.RestartAlways:
-		return !s.LastStartedAt.IsZero()
+		return s.Wanted || !s.LastStartedAt.IsZero()
 	case tenant.RestartUnlessStopped, tenant.RestartOnFailure:
-		return s.Wanted && !gaveUp(s)
+		return s.Wanted && !(s.GaveUp && s.BootID == boot)
 	}
 	return false
 }
-
-// gaveUp says that the supervisor itself ended the tenant for good, after the
-// restarts that its policy allows.
-func gaveUp(s tenant.State) bool { return s.Phase == tenant.Failed && s.SupervisorPID != 0 }

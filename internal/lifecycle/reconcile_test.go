@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/volume"
@@ -125,5 +126,55 @@ func TestReconcileOfMany(t *testing.T) {
 			t.Errorf("done:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 		want = slices.DeleteFunc(want, func(w string) bool { return !strings.Contains(w, "state.json") })
+	}
+}
+
+// TestShouldRun: what was wanted runs again, unless it ran and ended as often as
+// it may, in this boot of the host. A start that failed ends nothing.
+func TestShouldRun(t *testing.T) {
+	ran := time.Unix(1, 0)
+	for name, c := range map[string]struct {
+		state tenant.State
+		modes string // under which it should run
+	}{
+		"created":              {tenant.State{Phase: tenant.Created}, ""},
+		"stopped":              {tenant.State{Phase: tenant.Stopped, LastStartedAt: ran}, "always"},
+		"the host went down":   {tenant.State{Phase: tenant.Stopped, LastStartedAt: ran, Wanted: true, BootID: "before"}, "always unless-stopped on-failure"},
+		"its start failed":     {tenant.State{Phase: tenant.Failed, LastStartedAt: ran, Wanted: true, SupervisorPID: 7, BootID: "now"}, "always unless-stopped on-failure"},
+		"its first start":      {tenant.State{Phase: tenant.Failed, Wanted: true, SupervisorPID: 7, BootID: "now"}, "always unless-stopped on-failure"},
+		"it gave up":           {tenant.State{Phase: tenant.Failed, LastStartedAt: ran, Wanted: true, GaveUp: true, BootID: "now"}, "always"},
+		"it gave up, long ago": {tenant.State{Phase: tenant.Failed, LastStartedAt: ran, Wanted: true, GaveUp: true, BootID: "before"}, "always unless-stopped on-failure"},
+	} {
+		for _, mode := range []tenant.RestartMode{tenant.RestartNo, tenant.RestartAlways, tenant.RestartUnlessStopped, tenant.RestartOnFailure} {
+			want := slices.Contains(strings.Fields(c.modes), string(mode))
+			if got := shouldRun(mode, c.state, "now"); got != want {
+				t.Errorf("%s, %s: it should run: %t, want %t", name, mode, got, want)
+			}
+		}
+	}
+}
+
+// TestReconcileSaysWhyNothingRuns: a start that does not come as far as a
+// supervisor is said by the tenant's state, and tried again by the next.
+func TestReconcileSaysWhyNothingRuns(t *testing.T) {
+	h := newHost(t)
+	if err := h.Store.UpdateState("acme", func(s *tenant.State) error {
+		s.Phase, s.Wanted, s.LastStartedAt = tenant.Stopped, true, time.Now()
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Set(t.Context(), "acme", "/", func(s *tenant.Spec) { s.Restart = "unless-stopped" }); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		acts, err := h.Reconcile(t.Context(), false)
+		if err == nil || len(acts) != 1 || !strings.HasPrefix(acts[0].String(), "acme: start it: failed: it is not built") {
+			t.Errorf("%v, %v", acts, err)
+		}
+		s, err := h.Observe("acme")
+		if err != nil || s.Phase != tenant.Failed || s.Reason != "it could not be started: it is not built" {
+			t.Errorf("it is %s (%s), %v", s.Phase, s.Reason, err)
+		}
 	}
 }

@@ -38,5 +38,5 @@ func (h *Host) stopAndStart(ctx context.Context, id string, o StopOptions, progr
 	if _, err := h.stopRecorded(ctx, id, o); err != nil {
 		return false, err
 	}
-	return h.startLocked(ctx, id, lock, progress)
+	return h.startLocked(ctx, id, lock, supervisor.Once, progress)
 }

@@ -70,12 +70,12 @@ func (h *Host) start(ctx context.Context, id string, progress func(supervisor.Pr
 		return false, err
 	}
 	defer lock.Unlock()
-	return h.startLocked(ctx, id, lock, progress)
+	return h.startLocked(ctx, id, lock, supervisor.Once, progress)
 }
 
 // startLocked is start under the caller's lock. While the tenant waits for its
 // turn to boot, and from then on, the lock is free for those who stop it.
-func (h *Host) startLocked(ctx context.Context, id string, lock *store.Lock, progress func(supervisor.Progress)) (already bool, err error) {
+func (h *Host) startLocked(ctx context.Context, id string, lock *store.Lock, first supervisor.First, progress func(supervisor.Progress)) (already bool, err error) {
 	status, already, err := h.settled(ctx, id)
 	if err != nil || already {
 		return already, err
@@ -86,19 +86,19 @@ func (h *Host) startLocked(ctx context.Context, id string, lock *store.Lock, pro
 	return false, sequence(ctx, "run", []step{
 		{"sweep", func(ctx context.Context) error { return h.sweepLast(ctx, id) }},
 		{"want", func(ctx context.Context) error { return h.wantRunning(ctx, id, status.Spec) }},
-		{"spawn", func(ctx context.Context) error { return h.spawn(ctx, id, lock, progress) }},
+		{"spawn", func(ctx context.Context) error { return h.spawn(ctx, id, lock, first, progress) }},
 	})
 }
 
 // spawn starts the supervisor and hands it its lock; held is the tenant's.
-func (h *Host) spawn(ctx context.Context, id string, held *store.Lock, progress func(supervisor.Progress)) error {
+func (h *Host) spawn(ctx context.Context, id string, held *store.Lock, first supervisor.First, progress func(supervisor.Progress)) error {
 	lock, err := h.Store.LockSupervisor(ctx, id, h.Wait)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
 	queued := false
-	err = supervisor.Spawn(ctx, h.Store, id, lock, func(p supervisor.Progress) {
+	err = supervisor.Spawn(ctx, h.Store, id, first, lock, func(p supervisor.Progress) {
 		if p.Queued {
 			queued = true
 			held.Unlock()
@@ -206,7 +206,7 @@ func (h *Host) wantRunning(ctx context.Context, id string, spec tenant.Spec) err
 		}
 		s.ForgetProcesses()
 		s.Wanted, s.Spec, s.Tier, s.BootID = true, spec, h.Config.Tier, boot
-		s.Restarts = 0
+		s.Restarts, s.GaveUp = 0, false
 		return nil
 	})
 }

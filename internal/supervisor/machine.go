@@ -55,8 +55,9 @@ const (
 	maxRestarts   = 10 // in a row, whatever the policy: a crash loop ends and says so
 	maxFailures   = 5  // in a row, with on-failure and no number
 	firstBackoff  = time.Second
-	longestPause  = time.Minute
-	rebootsAtOnce = 3 // this many guest reboots in a row are not held back
+	longestPause  = 5 * time.Minute
+	rebootsAtOnce = 3  // this many guest reboots, not long after one another, are not held back
+	calm          = 10 // a run of so many restart windows ends the growth of pauses
 )
 
 // verdict is what follows an ending.
@@ -67,8 +68,10 @@ type verdict struct {
 }
 
 // decide applies the restart policy. inARow counts the restarts since a run
-// that lasted longer than the restart window.
-func decide(policy tenant.Restart, e ending, inARow int) verdict {
+// that lasted longer than the restart window, lately those since one that lasted
+// calm times as long: a guest that ends every other minute, for years, is no
+// crash loop, but need not fill the record of what ran.
+func decide(policy tenant.Restart, e ending, inARow, lately int) verdict {
 	limit := maxRestarts
 	switch {
 	case e.rebooted:
@@ -83,12 +86,8 @@ func decide(policy tenant.Restart, e ending, inARow int) verdict {
 	if inARow >= limit {
 		return verdict{why: fmt.Sprintf("gave up after %d restarts in a row; the last one: %s", inARow, e.reason)}
 	}
-	if e.rebooted && inARow < rebootsAtOnce {
+	if e.rebooted && lately < rebootsAtOnce {
 		return verdict{again: true, why: e.reason}
 	}
-	pause := longestPause
-	if inARow < 6 {
-		pause = min(firstBackoff<<inARow, longestPause)
-	}
-	return verdict{again: true, after: pause, why: e.reason}
+	return verdict{again: true, after: min(firstBackoff<<min(lately, 16), longestPause), why: e.reason}
 }

@@ -47,21 +47,28 @@ func TestDecide(t *testing.T) {
 		policy   string
 		rebooted bool
 		inARow   int
+		lately   int
 		again    bool
 		after    time.Duration
 	}{
-		{no, false, 0, false, 0},
-		{no, true, 0, true, 0},
-		{no, true, 3, true, 8 * time.Second},
-		{no, true, 10, false, 0},
-		{onFailure, false, 0, true, time.Second},
-		{onFailure, false, 4, true, 16 * time.Second},
-		{onFailure, false, 5, false, 0},
-		{"on-failure:2", false, 1, true, 2 * time.Second},
-		{"on-failure:2", false, 2, false, 0},
-		{always, false, 9, true, time.Minute},
-		{always, false, 10, false, 0},
-		{"unless-stopped", false, 0, true, time.Second},
+		{no, false, 0, 0, false, 0},
+		{no, true, 0, 0, true, 0},
+		{no, true, 3, 3, true, 8 * time.Second},
+		{no, true, 10, 10, false, 0},
+		{onFailure, false, 0, 0, true, time.Second},
+		{onFailure, false, 4, 4, true, 16 * time.Second},
+		{onFailure, false, 5, 5, false, 0},
+		{"on-failure:2", false, 1, 1, true, 2 * time.Second},
+		{"on-failure:2", false, 2, 2, false, 0},
+		{always, false, 8, 8, true, 256 * time.Second},
+		{always, false, 9, 9, true, 5 * time.Minute},
+		{always, false, 10, 10, false, 0},
+		// It ran for longer than the window, each time.
+		{no, true, 0, 2, true, 0},
+		{no, true, 0, 3, true, 8 * time.Second},
+		{no, true, 0, 1000, true, 5 * time.Minute},
+		{always, false, 0, 1000, true, 5 * time.Minute},
+		{"unless-stopped", false, 0, 0, true, time.Second},
 	} {
 		policy, err := tenant.ParseRestart(c.policy)
 		if err != nil {
@@ -69,7 +76,7 @@ func TestDecide(t *testing.T) {
 		}
 		// How long it ran by the clock, even less than no time, makes no odds.
 		for _, ran := range []time.Duration{0, -48 * time.Hour, 48 * time.Hour} {
-			got := decide(policy, ending{rebooted: c.rebooted, ran: ran, reason: "it ended"}, c.inARow)
+			got := decide(policy, ending{rebooted: c.rebooted, ran: ran, reason: "it ended"}, c.inARow, c.lately)
 			if got.again != c.again || got.after != c.after || got.why == "" {
 				t.Errorf("decide(%s, rebooted %v, ran %s, %d in a row) = %+v, want again %v after %v", c.policy, c.rebooted, ran, c.inARow, got, c.again, c.after)
 			}

@@ -21,6 +21,14 @@ import (
 // Verb is the hidden command that a supervisor runs as.
 const Verb = "supervise"
 
+// First is what a supervisor does where its first start fails.
+type First bool
+
+const (
+	Once   First = false // it ends: somebody waits, and hears why
+	Insist First = true  // what the restart policy says, as after any other failure
+)
+
 // Progress is one step of a start, as the supervisor reports it.
 type Progress struct {
 	Step  string        `json:"step,omitempty"`
@@ -51,7 +59,7 @@ const (
 // The supervisor is the first process of a PID namespace: whatever ends it,
 // the kernel ends everything it started. Its mount namespace holds the jail
 // and the secrets, so these vanish with it, too.
-func Spawn(ctx context.Context, s *store.Store, id string, lock *store.Lock, progress func(Progress)) error {
+func Spawn(ctx context.Context, s *store.Store, id string, first First, lock *store.Lock, progress func(Progress)) error {
 	t := s.Tenant(id)
 	for _, dir := range []string{t.LogsDir(), t.MetricsDir(), t.RunDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -62,7 +70,7 @@ func Spawn(ctx context.Context, s *store.Store, id string, lock *store.Lock, pro
 	if err != nil {
 		return fmt.Errorf("cannot find the program of the supervisor: %w", err)
 	}
-	log, err := os.OpenFile(t.SupervisorLog(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	log, err := openOwnLog(t.SupervisorLog())
 	if err != nil {
 		return fmt.Errorf("cannot open the supervisor's log: %w", err)
 	}
@@ -72,7 +80,7 @@ func Spawn(ctx context.Context, s *store.Store, id string, lock *store.Lock, pro
 		return fmt.Errorf("cannot start the supervisor: %w", err)
 	}
 	defer r.Close()
-	cmd := exec.Command(self, Verb, "--root", s.Root, id)
+	cmd := exec.Command(self, Verb, "--root", s.Root, fmt.Sprintf("--insist=%t", first), id)
 	cmd.Dir = "/"
 	cmd.Env = append(crash.Env(), "PATH="+os.Getenv("PATH"), "LANG=C.UTF-8", "GOGC=20", "GOMAXPROCS=2") // small rather than fast
 	cmd.Stdout, cmd.Stderr = log, log

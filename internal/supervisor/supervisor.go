@@ -41,6 +41,7 @@ type supervisor struct {
 	config config.Config
 	t      store.Tenant
 	log    *slog.Logger
+	first  First
 
 	progress *os.File // to whoever started this; nil when they have been told all
 	console  *console
@@ -62,7 +63,7 @@ type stopRequest struct {
 
 // Main is the supervisor's whole life: it returns when the tenant is stopped,
 // or failed for good, and nothing of its run is left.
-func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) error {
+func Main(ctx context.Context, st *store.Store, cfg config.Config, id string, first First) error {
 	progress, err := inherit()
 	if err != nil {
 		return err
@@ -75,8 +76,8 @@ func Main(ctx context.Context, st *store.Store, cfg config.Config, id string) er
 	signal.Ignore(unix.SIGHUP)
 	began := time.Now()
 	s := &supervisor{
-		store: st, config: cfg, t: st.Tenant(id), progress: progress,
-		log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		store: st, config: cfg, t: st.Tenant(id), first: first, progress: progress,
+		log:   slog.New(slog.NewTextHandler(&ownLog{os.Stderr, st.Tenant(id).SupervisorLog(), ownLogMax}, nil)),
 		stops: make(chan stopRequest), done: make(chan struct{}), seat: newSeat(),
 		answered: make(chan struct{}, 1),
 	}
@@ -187,17 +188,18 @@ const smallestFileLimit = 64 << 20
 
 // live runs the VM, again and again as the policy says.
 func (s *supervisor) live(ctx context.Context, terminate <-chan os.Signal) error {
-	for inARow := 0; ; inARow++ {
+	window := time.Duration(s.config.Limits.RestartWindowSec) * time.Second
+	for tried, inARow, lately := 0, 0, 0; ; tried, inARow, lately = tried+1, inARow+1, lately+1 {
 		up, req, err := s.start(ctx, inARow, terminate)
 		if req != nil {
 			s.tell(Progress{Error: ErrStopped.Error(), Stopped: true})
 			return s.stop(ctx, nil, *req)
 		}
-		if err != nil && inARow == 0 {
+		if err != nil && tried == 0 && s.first == Once {
 			s.failStart(err)
 			return s.enter(evFailed, err.Error(), nil)
 		}
-		e := ending{reason: fmt.Sprintf("it could not be started again: %v", err)}
+		e := ending{reason: fmt.Sprintf("it could not be started: %v", err)}
 		if err == nil {
 			s.tell(Progress{Up: true})
 			debug.FreeOSMemory() // from here on there is next to nothing to do
@@ -207,25 +209,41 @@ func (s *supervisor) live(ctx context.Context, terminate <-chan os.Signal) error
 			}
 			e = s.ended(ctx, up)
 		}
-		if e.ran > time.Duration(s.config.Limits.RestartWindowSec)*time.Second {
+		if e.ran > window {
 			inARow = 0
 		}
-		policy, err := s.policy()
-		if err != nil {
-			return errors.Join(err, s.enter(evFailed, err.Error(), nil))
+		if e.ran > calm*window {
+			lately = 0
 		}
-		v := decide(policy, e, inARow)
+		policy, failed := s.policy()
+		if failed != nil {
+			return errors.Join(failed, s.enter(evFailed, failed.Error(), nil))
+		}
+		v := decide(policy, e, inARow, lately)
 		if !v.again {
-			return s.enter(evFailed, v.why, nil)
+			failed := s.enter(evFailed, v.why, func(st *tenant.State) { st.GaveUp = err == nil })
+			s.startFailed(err, v)
+			return failed
 		}
 		if err := s.enter(evEnded, fmt.Sprintf("%s; starts again in %s", v.why, v.after), func(st *tenant.State) { st.Restarts++ }); err != nil {
 			s.log.Error("cannot write the state", "error", err)
 		}
+		s.startFailed(err, v)
 		s.seat.take(absence{"it waits to be started again", time.Now().Add(v.after)})
 		if req, stopping := s.pause(v.after, terminate); stopping {
 			return s.stop(ctx, nil, req)
 		}
 		s.seat.take(absence{why: "it is starting"})
+	}
+}
+
+// startFailed tells whoever started this why it does not run, and what follows.
+func (s *supervisor) startFailed(err error, v verdict) {
+	switch {
+	case err != nil && v.again:
+		s.failStart(fmt.Errorf("%w; it is tried again in %s", err, v.after))
+	case err != nil:
+		s.failStart(err)
 	}
 }
 

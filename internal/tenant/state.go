@@ -50,6 +50,7 @@ type State struct {
 	BootID           string    `json:"boot_id,omitzero"` // of the host, when it was started
 	LastStartedAt    time.Time `json:"last_started_at,omitzero"`
 	Restarts         int       `json:"restarts,omitzero"` // since the last run
+	GaveUp           bool      `json:"gave_up,omitzero"`  // it ran, and ended as often as its restart policy allows
 
 	extra extraFields
 }
