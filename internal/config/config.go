@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 
@@ -69,15 +70,15 @@ type Build struct {
 
 // Limits are what tenants share.
 type Limits struct {
-	UIDBase          int     `toml:"uid_base,omitempty"` // the first VMM's uid and gid; one for each address of the subnet; default: tenant.UIDBase
-	MemoryOvercommit float64 `toml:"memory_overcommit"`  // tenants' memory may add up to this many times the host's
-	CPUOvercommit    float64 `toml:"cpu_overcommit"`     // likewise for vCPUs
-	VMMOverheadMiB   int     `toml:"vmm_overhead_mib"`   // memory of the VMM itself, beyond the guest's
-	VMMPids          int     `toml:"vmm_pids"`           // threads that a VMM may have beyond its vCPUs
-	StopTimeoutSec   int     `toml:"stop_timeout_sec"`   // how long a guest may take to stop before it is killed
-	SSHTimeoutSec    int     `toml:"ssh_timeout_sec"`    // how long run waits for the guest to answer
-	LockTimeoutSec   int     `toml:"lock_timeout_sec"`   // how long a command waits for another one on the same tenant
-	RestartWindowSec int     `toml:"restart_window_sec"` // a run that lasted this long ends a series of crashes, ten times as long the growth of pauses
+	UIDBase          int     `toml:"uid_base,omitempty"`        // the first VMM's uid and gid; one for each address of the subnet; default: tenant.UIDBase
+	MemoryOvercommit float64 `toml:"memory_overcommit"`         // tenants' memory may add up to this many times the host's
+	CPUOvercommit    float64 `toml:"cpu_overcommit"`            // likewise for vCPUs
+	VMMOverheadMiB   int     `toml:"vmm_overhead_mib"`          // memory of the VMM itself, beyond the guest's
+	VMMPids          int     `toml:"vmm_pids"`                  // threads that a VMM may have beyond its vCPUs
+	StopTimeoutSec   int     `toml:"stop_timeout_sec,omitzero"` // how long a guest may take to stop before it is killed; default: see StopTimeout
+	SSHTimeoutSec    int     `toml:"ssh_timeout_sec"`           // how long run waits for the guest to answer
+	LockTimeoutSec   int     `toml:"lock_timeout_sec"`          // how long a command waits for another one on the same tenant
+	RestartWindowSec int     `toml:"restart_window_sec"`        // a run that lasted this long ends a series of crashes, ten times as long the growth of pauses
 	// Guests of the software tier that boot side by side; 0: as many as there
 	// are CPUs.
 	BootsAtOnce int `toml:"boots_at_once,omitempty"`
@@ -110,10 +111,23 @@ func Default() Config {
 		Limits: Limits{
 			MemoryOvercommit: 1, CPUOvercommit: 8,
 			VMMOverheadMiB: 256, VMMPids: 64,
-			StopTimeoutSec: 20, SSHTimeoutSec: 120, LockTimeoutSec: 60, RestartWindowSec: 60,
+			SSHTimeoutSec: 120, LockTimeoutSec: 60, RestartWindowSec: 60,
 		},
 		Logs: Logs{ConsoleMaxMiB: 4, ConsoleFiles: 2},
 	}
+}
+
+// StopTimeout is how long a guest may take to stop before it is killed. Emulated
+// guests that stop side by side, as when the host goes down, share its CPUs: a
+// guest that is killed for want of one loses what it was writing.
+func (c Config) StopTimeout() time.Duration {
+	switch {
+	case c.Limits.StopTimeoutSec > 0:
+		return time.Duration(c.Limits.StopTimeoutSec) * time.Second
+	case c.Tier == TierSoftware:
+		return 2 * time.Minute
+	}
+	return 20 * time.Second
 }
 
 // Load reads path. A missing file is an empty one.
@@ -142,6 +156,9 @@ func Parse(data []byte) (Config, error) {
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return c, fmt.Errorf("unknown setting %q", unknown[0].String())
+	}
+	if meta.IsDefined("limits", "stop_timeout_sec") && c.Limits.StopTimeoutSec == 0 { // it would be the default
+		return c, errors.New("limits.stop_timeout_sec = 0: want 1 to 3600, or leave it out")
 	}
 	return c, c.validate()
 }
@@ -306,7 +323,7 @@ func (c Config) validateNumbers() error {
 		{"limits.uid_base", cmp.Or(c.Limits.UIDBase, tenant.UIDBase("")), c.minUIDBase(), 1<<31 - 1<<17},
 		{"limits.vmm_overhead_mib", c.Limits.VMMOverheadMiB, 16, 4096},
 		{"limits.vmm_pids", c.Limits.VMMPids, 8, 4096},
-		{"limits.stop_timeout_sec", c.Limits.StopTimeoutSec, 1, 3600},
+		{"limits.stop_timeout_sec", cmp.Or(c.Limits.StopTimeoutSec, 20), 1, 3600},
 		{"limits.ssh_timeout_sec", c.Limits.SSHTimeoutSec, 1, 3600},
 		{"limits.lock_timeout_sec", c.Limits.LockTimeoutSec, 0, 3600},
 		{"limits.restart_window_sec", c.Limits.RestartWindowSec, 1, 86400},

@@ -3,6 +3,7 @@ package config
 import (
 	"reflect"
 	"testing"
+	"time"
 )
 
 func TestDefaultsRoundTrip(t *testing.T) {
@@ -56,6 +57,7 @@ func TestBadSettingsAreRefused(t *testing.T) {
 		"[network]\ngateway_ports = ['tcp/0']",
 		"[network]\ngateway_ports = ['sctp/5']",
 		"[limits]\nuid_base = 1",
+		"[limits]\nstop_timeout_sec = 0",
 		"[limits]\nuid_base = 1000", // the dev microVM's would be 999
 		"[limits]\nmemory_overcommit = 0.0",
 		"[limits]\nmemory_overcommit = nan",
@@ -120,6 +122,30 @@ func TestSetVMMKeepsTheRest(t *testing.T) {
 		}
 		if again := SetVMM(got, v); string(again) != string(got) {
 			t.Errorf("%q a second time gives:\n%s", data, again)
+		}
+	}
+}
+
+// TestStopTimeout: emulated guests have longer, unless the settings say how long.
+func TestStopTimeout(t *testing.T) {
+	for doc, want := range map[string]time.Duration{
+		"":                                20 * time.Second,
+		"tier = 'kvm'":                    20 * time.Second,
+		"tier = 'software'":               2 * time.Minute,
+		"[limits]\nstop_timeout_sec = 20": 20 * time.Second,
+		"tier = 'software'\n[limits]\nstop_timeout_sec = 20": 20 * time.Second,
+	} {
+		c, err := Parse([]byte(doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := c.Encode() // as the dev microVM has it
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse(data)
+		if err != nil || c.StopTimeout() != want || again.StopTimeout() != want {
+			t.Errorf("%q: %s, and encoded %s, want %s; %v", doc, c.StopTimeout(), again.StopTimeout(), want, err)
 		}
 	}
 }

@@ -77,7 +77,7 @@ func markStopped(s *tenant.State) error {
 func (h *Host) askSupervisor(ctx context.Context, id string, o StopOptions) error {
 	timeout := o.Timeout
 	if timeout == 0 {
-		timeout = time.Duration(h.Config.Limits.StopTimeoutSec) * time.Second
+		timeout = h.Config.StopTimeout()
 	}
 	if o.Force {
 		timeout = 0

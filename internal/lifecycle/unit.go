@@ -38,7 +38,7 @@ Type=oneshot
 RemainAfterExit=yes
 TimeoutStartSec=infinity
 SuccessExitStatus=1 3 4 5
-TimeoutStopSec=2min
+TimeoutStopSec=5min
 ExecStart=%[1]s --root %[2]s reconcile
 
 [Install]

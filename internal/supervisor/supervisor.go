@@ -332,7 +332,7 @@ func (s *supervisor) pause(d time.Duration, terminate <-chan os.Signal) (stopReq
 // hostStops is what SIGTERM asks for: the host shuts down.
 func (s *supervisor) hostStops() stopRequest {
 	return stopRequest{
-		grace: time.Duration(s.config.Limits.StopTimeoutSec) * time.Second,
+		grace: s.config.StopTimeout(),
 		say:   func(text string) { s.log.Info(text) },
 	}
 }
