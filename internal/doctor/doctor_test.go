@@ -189,6 +189,21 @@ func TestDisk(t *testing.T) {
 	}
 }
 
+func TestConnectionTable(t *testing.T) {
+	for _, c := range []struct {
+		tenants, size int
+		level         Level
+		fix           string
+	}{
+		{0, 8192, OK, ""}, {2, 8192, OK, ""},
+		{3, 8192, Warning, "sysctl net.netfilter.nf_conntrack_max=12288, and in /etc/sysctl.d for the next boot"},
+	} {
+		if f := connectionFinding(c.tenants, c.size); f.Level != c.level || f.Fix != c.fix {
+			t.Errorf("%d tenants, %d connections: %+v", c.tenants, c.size, f)
+		}
+	}
+}
+
 func TestHugePagePool(t *testing.T) {
 	for _, c := range []struct {
 		want, pool int

@@ -6,9 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -55,6 +57,7 @@ func needs(h *lifecycle.Host) []Check {
 		{Name: "programs", Run: d.programs},
 		{Name: "TAP devices", Run: d.tun},
 		{Name: "firewall", Run: d.firewall},
+		{Name: "connection table", Run: d.connectionTable},
 		{Name: "cgroups", Run: func(context.Context) Finding {
 			groups, err := cgroup.Detect()
 			if err != nil {
@@ -294,6 +297,36 @@ func poolFinding(want, pool int) Finding {
 		return advice("sysctl vm.nr_hugepages=0, if nothing else uses them", "%d MiB are reserved, and no tenant uses huge pages", pool)
 	}
 	return ok("no tenant uses huge pages")
+}
+
+// connectionTable is one for the host and all tenants: filled up, it has no room
+// for anybody's next connection.
+func (h host) connectionTable(context.Context) Finding {
+	ids, err := h.Store.IDs()
+	if err != nil {
+		return failure("make it readable for root", "%v", err)
+	}
+	data, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_max")
+	if errors.Is(err, fs.ErrNotExist) {
+		return note("the kernel has none until the first tenant's network is made")
+	}
+	if err != nil {
+		return note("cannot tell: %v", err)
+	}
+	size, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return note("cannot tell: %v", err)
+	}
+	return connectionFinding(len(ids), size)
+}
+
+// connectionFinding compares what tenants may take with what there is.
+func connectionFinding(tenants, size int) Finding {
+	if want := tenants * network.FlowLimit; want > size {
+		return warning(fmt.Sprintf("sysctl net.netfilter.nf_conntrack_max=%d, and in /etc/sysctl.d for the next boot", want),
+			"it holds %d connections: %d tenants with %d each leave the host and the others none", size, size/network.FlowLimit, network.FlowLimit)
+	}
+	return ok("it holds %d connections, %d for each tenant", size, network.FlowLimit)
 }
 
 // vmmFiles are what the jailer starts as root: who can replace one of them, or

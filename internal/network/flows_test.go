@@ -135,6 +135,25 @@ func TestFlowsAreCapped(t *testing.T) {
 	})
 }
 
+// TestFlowsAreCappedTogether: those to the gateway and those beyond it count as
+// one tenant's.
+func TestFlowsAreCappedTogether(t *testing.T) {
+	eachFirewall(t, func(t *testing.T, cfg Config) {
+		newWorld(t)
+		cfg.GatewayOpen = true
+		greedy := attach(t, cfg, endpoint(cfg, 0, Policy{Mode: Open}))
+		for port := range 3000 {
+			for _, to := range []netip.AddrPort{netip.AddrPortFrom(cfg.Gateway(), 9), at(outsideAddr, 9)} {
+				greedy.send(t, cfg, probe.UDP(netip.AddrPortFrom(greedy.IP, uint16(10000+port)), to, nil))
+			}
+		}
+		flows := strings.Count(command(t, "conntrack", "-L", "-s", greedy.IP.String()), "\n")
+		if flows < 4000 || flows > 4200 {
+			t.Errorf("it has %d connections, want about 4096", flows)
+		}
+	})
+}
+
 // TestUnsolicitedInbound (45): nobody outside opens a connection to a tenant.
 func TestUnsolicitedInbound(t *testing.T) {
 	eachFirewall(t, func(t *testing.T, cfg Config) {

@@ -40,6 +40,9 @@ const (
 	Allow = firewall.Allow
 )
 
+// FlowLimit is how many connections of one tenant the host tracks at a time.
+const FlowLimit = firewall.FlowLimit
+
 // maxLinkName is the longest name that Linux gives an interface.
 const maxLinkName = 15
 

@@ -24,6 +24,7 @@ const (
 	chainForward = "FORWARD" // routed
 	chainFrom    = "FROM"
 	chainTo      = "TO"
+	chainFlows   = "FLOWS" // not too many connections
 	chainNAT     = "NAT"
 	chainIPv6    = "IPV6"
 	chainARP     = "ARP" // in ebtables
@@ -163,7 +164,9 @@ func (b Base) filterTable() string {
 	r := rules{b: b}
 	r.drops(packetReasons...)
 	invalid := "-m conntrack --ctstate INVALID -g " + b.drop(Invalid)
-	flows := fmt.Sprintf("-m conntrack --ctstate NEW -m connlimit --connlimit-above %d --connlimit-mask 32 --connlimit-saddr -g %s", FlowLimit, b.drop(Flows))
+	// One rule, because each counts for itself.
+	r.chain(b.ipt(chainFlows), fmt.Sprintf("-m connlimit --connlimit-above %d --connlimit-mask 32 --connlimit-saddr -g %s", FlowLimit, b.drop(Flows)))
+	flows := "-m conntrack --ctstate NEW -j " + b.ipt(chainFlows)
 	input := []string{
 		fmt.Sprintf("-m devgroup ! --src-group 0x%x -j RETURN", b.Group),
 		"-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
