@@ -28,19 +28,18 @@ import (
 
 // Entry is one act.
 type Entry struct {
-	Seq    int            `json:"seq"`  // from 1, without gaps
-	Time   time.Time      `json:"time"` // in UTC
-	UID    int            `json:"uid"`  // who did it
-	User   string         `json:"user,omitempty"`
-	SudoBy string         `json:"sudo_user,omitempty"` // who called sudo
-	Tenant string         `json:"tenant,omitempty"`
-	Act    string         `json:"act"`    // create, build, start, end, stop, set, secrets set, volume snapshot, destroy and so on; of the host setup, builder, gc, reconcile and so on
-	Result string         `json:"result"` // ok or failed
-	Error  string         `json:"error,omitempty"`
-	Detail map[string]any `json:"detail,omitempty"` // spec, artifacts, versions
-	Prev   string         `json:"prev"`             // SHA-256 of the line before, without its newline; empty in the first
-	// HeadLost says that the head file was missing: lines before may be, too.
-	HeadLost bool `json:"head_lost,omitempty"`
+	Seq      int            `json:"seq"`  // from 1, without gaps
+	Time     time.Time      `json:"time"` // in UTC
+	UID      int            `json:"uid"`  // who did it
+	User     string         `json:"user,omitempty"`
+	SudoBy   string         `json:"sudo_user,omitempty"` // who called sudo
+	Tenant   string         `json:"tenant,omitempty"`
+	Act      string         `json:"act"`    // create, build, start, end, stop, set, secrets set, volume snapshot, destroy and so on; of the host setup, builder, gc, reconcile and so on
+	Result   string         `json:"result"` // ok or failed
+	Error    string         `json:"error,omitempty"`
+	Detail   map[string]any `json:"detail,omitempty"`    // spec, artifacts, versions
+	Prev     string         `json:"prev"`                // SHA-256 of the line before, without its newline; empty in the first
+	HeadLost bool           `json:"head_lost,omitempty"` // the head file was missing: lines before this one may be, too
 }
 
 // Results of an act.
