@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"internal/build", "internal/network", "internal/volume", "internal/vmm", "internal/ssh", "internal/cgroup", "internal/flakecheck"},
 	{"internal/fcconfig", "internal/audit", "internal/source"},
 	{"internal/store"},
-	{"internal/config", "internal/fleet", "internal/archive"},
+	{"internal/config", "internal/fleet", "internal/archive", "internal/userfile"},
 	{"internal/tenant"},
 	{"internal/run", "internal/undo", "internal/proc", "internal/buildinfo", "internal/atomicfile", "internal/logfile", "internal/diskspace"},
 	{"internal/crash", "internal/fault", "internal/flock", "internal/goldenfile", "internal/tmuxtest"},

@@ -159,10 +159,13 @@ func (a *app) builderBuildLocal() *cobra.Command {
 		Short: "Make a builder image from Debian packages and use it, where no registry can be reached",
 		Args:  exactArgs(0, "no arguments"),
 		RunE: a.onEngine(&engineName, func(ctx context.Context, h *lifecycle.Host, engine build.Engine, _ []string) error {
+			var archive string
+			var err error
 			if from == "" {
-				from = h.Store.BuilderDir()
+				archive, _, err = lifecycle.EnsureBuilderArchive(ctx, h.Store.BuilderDir(), false)
+			} else {
+				archive, err = lifecycle.BuilderArchive(from)
 			}
-			archive, _, err := lifecycle.EnsureBuilderArchive(ctx, from, false)
 			if err != nil {
 				return err
 			}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auser/mvm/internal/devvm"
 	"github.com/auser/mvm/internal/lima/limatest"
 )
 
@@ -120,6 +121,10 @@ func refuses(t *testing.T, cmd *cobra.Command, args []string) {
 	if err := errors.Join(os.Mkdir(kept, 0o700), os.WriteFile(kept+"/work.ext4", nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
+	dev := filepath.Join(devvm.Dir(dir+"/root"), "tenants", devvm.ID) // as far as the question
+	if err := errors.Join(os.MkdirAll(dev, 0o700), os.WriteFile(dev+"/spec.json", []byte("{}"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	before := spread(t, dir)
 	line := strings.Fields(cmd.CommandPath())[1:]
 	for _, a := range args {
@@ -185,7 +190,7 @@ func TestInterruptedQuestion(t *testing.T) {
 func spread(t *testing.T, dir string) string {
 	t.Helper()
 	var list strings.Builder
-	for _, folder := range []string{"tenants", "retained"} {
+	for _, folder := range []string{"tenants", "retained", "dev/tenants"} {
 		err := filepath.Walk(filepath.Join(dir, "root", folder), func(path string, info os.FileInfo, err error) error {
 			if err == nil && info.Mode().IsRegular() {
 				list.WriteString(path + " " + info.ModTime().String() + "\n")

@@ -206,8 +206,14 @@ func (a *app) devDestroy() *cobra.Command {
 		Example: "  mvm destroy --yes",
 		Args:    exactArgs(0, "no arguments; mvm tenant destroy destroys a tenant"),
 		RunE: a.onDev(func(ctx context.Context, vm *devvm.VM, _ []string) error {
-			if err := a.confirm(ctx, "Destroy the dev microVM with its data", yes); err != nil {
-				return err
+			there, err := vm.Remains()
+			if err != nil {
+				return fmt.Errorf("cannot destroy the dev microVM: %w", err)
+			}
+			if there { // what is not there is no question
+				if err := a.confirm(ctx, "Destroy the dev microVM with its data", yes); err != nil {
+					return err
+				}
 			}
 			already, err := vm.Destroy(ctx)
 			if err != nil {

@@ -3,10 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/lifecycle"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // host opens the state directory for a verb. Whatever is being done is told on
@@ -49,10 +52,21 @@ func (a *app) onTenant(what string, do func(ctx context.Context, h *lifecycle.Ho
 			}
 		}
 		if err := do(cmd.Context(), h, args); err != nil {
-			return fmt.Errorf("cannot %s tenant %s: %w", what, args[0], err)
+			return fmt.Errorf("cannot %s tenant %s: %w", what, idGiven(args[0]), err)
 		}
 		return nil
 	}
+}
+
+// idGiven is a tenant's id; what is none is quoted, and as long as one at most.
+func idGiven(id string) string {
+	switch {
+	case tenant.CheckID(id) == nil:
+		return id
+	case len(id) > tenant.MaxID:
+		return strconv.Quote(strings.ToValidUTF8(id[:tenant.MaxID], "") + "…")
+	}
+	return strconv.Quote(id)
 }
 
 // waitFlag adds --wait, which verbs that lock a tenant share.

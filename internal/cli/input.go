@@ -3,9 +3,8 @@ package cli
 import (
 	"errors"
 	"io"
-	"os"
 
-	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/userfile"
 )
 
 // maxInput bounds what is read from people.
@@ -16,11 +15,7 @@ func (a *app) openInput(path string) (io.ReadCloser, error) {
 	if path == "-" {
 		return io.NopCloser(a.in), nil
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, &tenant.InputError{Msg: err.Error(), Hint: "name a file that can be read; - is standard input"}
-	}
-	return f, nil
+	return userfile.Open(path)
 }
 
 func (a *app) readInput(path string) (data []byte, err error) {

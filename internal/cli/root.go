@@ -118,6 +118,7 @@ ssh and exec hand on the code of the remote command.`,
 	flags.BoolVar(&a.verbose, "verbose", false, "say more of what is being done")
 	flags.BoolVar(&a.noColor, "no-color", false, "print no colours (NO_COLOR)")
 	root.SetFlagErrorFunc(flagError)
+	root.PersistentPreRunE = checkValues
 	root.CompletionOptions.DisableDefaultCmd = true   // completion.go has its own
 	root.SetHelpCommand(&cobra.Command{Hidden: true}) // help.go has our own
 	root.AddCommand(a.commands()...)

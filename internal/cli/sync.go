@@ -34,9 +34,9 @@ changes. A build makes it by itself; sync tells beforehand what it will hold.`,
 		Example: "  mvm sync\n  mvm sync ./nix/debian",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			ref := optional(args)
-			if ref == "" {
-				ref = "."
+			ref := "."
+			if len(args) > 0 {
+				ref = args[0]
 			}
 			dir, err := os.Getwd()
 			if err != nil {

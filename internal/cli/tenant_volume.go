@@ -16,6 +16,7 @@ import (
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/userfile"
 )
 
 func (a *app) tenantVolume() *cobra.Command {
@@ -203,6 +204,9 @@ func (a *app) volumeExport() *cobra.Command {
 		Args: exactArgs(1, "one tenant id"),
 		RunE: a.onTenant("export the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			if to != "-" {
+				if err := userfile.CheckReplaceable(to); err != nil {
+					return err
+				}
 				return atomicfile.Replace(to, 0o600, func(w io.Writer) error { return h.ExportVolume(ctx, args[0], w) })
 			}
 			if f, ok := a.Out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
@@ -285,8 +289,14 @@ func (a *app) volumeRollback() *cobra.Command {
 		Example: "  mvm tenant volume rollback acme before-upgrade",
 		Args:    exactArgs(2, "a tenant id and a snapshot's name"),
 		RunE: a.onTenant("roll back the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			if err := a.confirmOn(ctx, h, args[0], fmt.Sprintf("Lose what tenant %s has written since snapshot %s", args[0], args[1]), yes); err != nil {
+			there, err := h.HasSnapshot(args[0], args[1])
+			if err != nil {
 				return err
+			}
+			if there { // what is not there is no question
+				if err := a.confirm(ctx, fmt.Sprintf("Lose what tenant %s has written since snapshot %s", args[0], args[1]), yes); err != nil {
+					return err
+				}
 			}
 			shared, err := h.RollbackVolume(ctx, args[0], args[1])
 			if err != nil {
@@ -309,8 +319,14 @@ func (a *app) volumeRm() *cobra.Command {
 		Example: "  mvm tenant volume rm acme before-upgrade",
 		Args:    exactArgs(2, "a tenant id and a snapshot's name"),
 		RunE: a.onTenant("remove a snapshot of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			if err := a.confirmOn(ctx, h, args[0], fmt.Sprintf("Remove snapshot %s of tenant %s", args[1], args[0]), yes); err != nil {
+			there, err := h.HasSnapshot(args[0], args[1])
+			if err != nil {
 				return err
+			}
+			if there { // what is not there is no question
+				if err := a.confirm(ctx, fmt.Sprintf("Remove snapshot %s of tenant %s", args[1], args[0]), yes); err != nil {
+					return err
+				}
 			}
 			if err := h.RemoveSnapshot(ctx, args[0], args[1]); err != nil {
 				return err

@@ -7,12 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/auser/mvm/internal/lifecycle"
-	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/userfile"
 )
 
 // traceEvent is one of Chrome's trace event format, which ui.perfetto.dev and
@@ -33,9 +32,9 @@ func traced(ctx context.Context, path, what string, do func(context.Context) err
 	if path == "" {
 		return do(ctx)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil { // before anything is started
-		return &tenant.InputError{Msg: "cannot write the trace: " + err.Error(), Hint: "name a file that can be written"}
+	f, err := userfile.Create(path) // before anything is started
+	if err != nil {
+		return fmt.Errorf("cannot write the trace: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	var spans []lifecycle.Span

@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -68,6 +70,26 @@ func requireFlag(cmd *cobra.Command, name, example string) {
 	}
 }
 
+// checkValues refuses values that no flag of their kind takes, whatever the
+// command. An empty one is a variable of a script that is not set, say.
+func checkValues(cmd *cobra.Command, _ []string) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		list, isList := f.Value.(pflag.SliceValue)
+		hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
+		switch {
+		case err != nil || slices.Contains(takenBack, f.Name):
+		case f.Value.Type() == "string" && f.Value.String() == "", isList && len(list.GetSlice()) == 0:
+			err = &tenant.InputError{Msg: fmt.Sprintf("--%s has an empty value", f.Name), Hint: "leave it out, or say what it is to be; " + hint}
+		case f.Value.Type() == "duration" && strings.HasPrefix(f.Value.String(), "-"):
+			err = &tenant.InputError{Msg: fmt.Sprintf("--%s takes %s, not %q", f.Name, kindOf(f), f.Value), Hint: hint}
+		}
+	})
+	return err
+}
+
+// takenBack are flags whose empty value takes back what was said before.
+var takenBack = []string{"balloon", "cpu-template"}
+
 // flagError words what the flags' parser says, and names the flag that was
 // probably meant.
 func flagError(cmd *cobra.Command, err error) error {
@@ -94,6 +116,9 @@ func flagError(cmd *cobra.Command, err error) error {
 		return &tenant.InputError{Msg: fmt.Sprintf("%s has no flag --%s", cmd.CommandPath(), name), Hint: hint}
 	case errors.As(err, &value):
 		flag := value.GetFlag()
+		if errors.Is(err, strconv.ErrRange) {
+			return &tenant.InputError{Msg: fmt.Sprintf("--%s takes a number that is not as large as %q", flag.Name, value.GetValue()), Hint: hint}
+		}
 		return &tenant.InputError{Msg: fmt.Sprintf("--%s takes %s, not %q", flag.Name, kindOf(flag), value.GetValue()), Hint: hint}
 	case errors.As(err, &missing):
 		return &tenant.InputError{Msg: fmt.Sprintf("--%s needs a value", missing.GetFlag().Name), Hint: hint}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -138,7 +139,7 @@ func Load(path string) (Config, error) {
 		return c, nil
 	}
 	if err != nil {
-		return c, fmt.Errorf("cannot read %s: %w", path, err)
+		return c, &fault.Error{Msg: "cannot read this host's settings", Err: err, Hint: "they are a file that root can read; docs/state-directory.md lists what it may hold"}
 	}
 	c, err = Parse(data)
 	if err != nil {

@@ -295,6 +295,18 @@ func (v *VM) Stop(ctx context.Context) (already bool, err error) {
 	return v.host.Stop(ctx, ID, lifecycle.StopOptions{})
 }
 
+// Remains says whether there is anything that Destroy would remove.
+func (v *VM) Remains() (bool, error) {
+	if v.host == nil {
+		return false, nil
+	}
+	there, err := v.host.Remains(ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return there, err
+}
+
 // Destroy removes it with its data and its network. One that is not there is
 // fine.
 func (v *VM) Destroy(ctx context.Context) (already bool, err error) {

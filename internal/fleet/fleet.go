@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -64,10 +65,13 @@ func Parse(data []byte) ([]Wish, error) {
 	dec.KnownFields(true)
 	var f file
 	if err := dec.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
-		return nil, &tenant.InputError{Msg: words.Replace(err.Error()), Hint: hint}
+		return nil, &tenant.InputError{Msg: inWords(err), Hint: hint}
 	}
 	if err := dec.Decode(&file{}); !errors.Is(err, io.EOF) {
 		return nil, &tenant.InputError{Msg: "there is more than one document", Hint: hint}
+	}
+	if f.Version == 0 {
+		return nil, &tenant.InputError{Msg: "it names no version", Hint: "begin with version: 1"}
 	}
 	if f.Version != version {
 		return nil, &tenant.InputError{Msg: fmt.Sprintf("version %d is not known", f.Version), Hint: "begin with version: 1"}
@@ -90,8 +94,31 @@ func Parse(data []byte) ([]Wish, error) {
 	return wishes, nil
 }
 
-// words makes the decoder's errors speak of the file, not of the code.
-var words = strings.NewReplacer("yaml: unmarshal errors:\n  ", "", " in type fleet.item", "", " in type fleet.file", "", "yaml: ", "")
+// inWords makes the decoder's errors speak of the file, not of the code.
+func inWords(err error) string {
+	text := words.Replace(err.Error())
+	return wrongKind.ReplaceAllStringFunc(text, func(s string) string {
+		m := wrongKind.FindStringSubmatch(s)
+		have, want := m[2], kinds[m[3]]
+		if have == "" {
+			have = kinds[m[1]]
+		}
+		if have == "" || want == "" {
+			return s
+		}
+		return "want " + want + ", not " + have
+	})
+}
+
+var (
+	words     = strings.NewReplacer("yaml: unmarshal errors:\n  ", "", " in type fleet.item", "", " in type fleet.file", "", "yaml: ", "")
+	wrongKind = regexp.MustCompile("cannot unmarshal !!(\\w+) ?(`[^`]*`)? into (\\S+)")
+	kinds     = map[string]string{
+		"seq": "a list", "map": "a mapping",
+		"int": "a number", "bool": "true or false", "string": "text", "[]string": "a list",
+		"map[string]*fleet.item": "a mapping", "fleet.item": "a mapping", "fleet.file": "a mapping",
+	}
+)
 
 const hint = "docs/tenants.schema.json says what the file may hold; mvm export writes one"
 

@@ -55,11 +55,12 @@ func TestDefaultsAndYAMLsOwnBooleans(t *testing.T) {
 
 func TestStrict(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                         "version 0",
-		"version: 2":               "version 2",
-		"version: 1\ntenant: {}":   "field tenant not found",
-		"version: 1\n---\nx: 1":    "more than one document",
-		"version: 1\ntenants: [a]": "cannot unmarshal",
+		"":                                       "it names no version",
+		"version: 2":                             "version 2",
+		"version: 1\ntenant: {}":                 "field tenant not found",
+		"version: 1\n---\nx: 1":                  "more than one document",
+		"version: 1\ntenants: [a]":               "line 2: want a mapping, not a list",
+		"version: 1\ntenants: {a: {vcpus: two}}": "line 2: want a number, not `two`",
 		"version: 1\ntenants:\n  a:\n    vcpu: 2":                   "line 4: field vcpu not found",
 		"version: 1\ntenants: {a: {vcpus: 99}}":                     "tenant a: 99 vCPUs",
 		"version: 1\ntenants: {A: {}}":                              `tenant A: "A" is no tenant id`,

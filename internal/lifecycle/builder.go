@@ -9,7 +9,9 @@ import (
 	"os"
 
 	"github.com/auser/mvm/internal/build"
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/store"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 // chosenImage is the content of builder.json.
@@ -43,6 +45,9 @@ func (h *Host) BuilderImage() (string, error) {
 
 // SetBuilderImage makes builds use the image ref, which the engine must have.
 func (h *Host) SetBuilderImage(ctx context.Context, engine build.Engine, ref string) (build.Image, error) {
+	if ref == "" { // which would be the image that builds use by default
+		return build.Image{}, &tenant.InputError{Msg: `"" is no image`, Hint: "name one that the engine has, such as localhost/mvm-builder:local"}
+	}
 	image, err := build.ShowImage(ctx, engine, ref)
 	if err != nil {
 		return image, err
@@ -81,6 +86,15 @@ func EnsureBuilderArchive(ctx context.Context, dir string, update bool) (path st
 	}
 	path, err = build.FetchLocalImage(ctx, dir, build.LocalImageOptions{})
 	return path, true, err
+}
+
+// BuilderArchive is the archive that EnsureBuilderArchive has made in dir.
+func BuilderArchive(dir string) (string, error) {
+	path := build.LocalImagePath(dir, build.LocalImageOptions{})
+	if _, err := os.Stat(path); err != nil {
+		return "", &Error{Kind: fault.ErrInput, Msg: dir + " holds no archive of a builder image", Err: err, Hint: "mvm builder fetch --to " + dir + " makes it"}
+	}
+	return path, nil
 }
 
 func (h *Host) choose(image build.Image) error {

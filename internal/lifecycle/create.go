@@ -70,7 +70,7 @@ func absFlake(ref, dir string) (string, error) {
 	}
 	return "", &tenant.InputError{
 		Msg:  fmt.Sprintf("%s holds neither flake.nix nor nix/flake.nix", abs),
-		Hint: "name the folder of a flake with --flake",
+		Hint: "name a folder that holds one, or a reference such as github:owner/repo",
 	}
 }
 

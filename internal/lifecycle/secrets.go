@@ -17,7 +17,7 @@ import (
 // SetSecret sets one secret. It reaches the guest at the next run.
 func (h *Host) SetSecret(ctx context.Context, id, key string, value []byte) error {
 	return h.changeSecrets(ctx, id, "secrets set", key, func(s volume.Secrets) (volume.Secrets, error) {
-		return s, badSecret(s.Set(key, value))
+		return s, badSecret(s.Set(key, value), "keys become file names below /run/secrets; see docs/volumes.md")
 	})
 }
 
@@ -25,7 +25,7 @@ func (h *Host) SetSecret(ctx context.Context, id, key string, value []byte) erro
 func (h *Host) ImportSecrets(ctx context.Context, id string, data []byte) error {
 	return h.changeSecrets(ctx, id, "secrets import", "", func(volume.Secrets) (volume.Secrets, error) {
 		s, err := volume.DecodeSecrets(data)
-		return s, badSecret(err)
+		return s, badSecret(err, "it is a JSON object, whose keys become file names below /run/secrets; see docs/volumes.md")
 	})
 }
 
@@ -127,9 +127,9 @@ func (h *Host) loadSecrets(id string) (volume.Secrets, error) {
 }
 
 // badSecret makes what a person gave wrongly an input error.
-func badSecret(err error) error {
+func badSecret(err error, hint string) error {
 	if err == nil {
 		return nil
 	}
-	return &tenant.InputError{Msg: err.Error(), Hint: "keys become file names below /run/secrets; see docs/volumes.md"}
+	return &tenant.InputError{Msg: err.Error(), Hint: hint}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/auser/mvm/internal/store"
@@ -127,6 +128,9 @@ func (h *Host) SnapshotVolume(ctx context.Context, id, name string) (shared, alr
 	if err != nil {
 		return false, false, err
 	}
+	if err := checkSnapshotName(name); err != nil {
+		return false, false, err
+	}
 	t, runs := h.Store.Tenant(id), live(status.Phase)
 	if !runs {
 		if already, err = volume.Kept(t.DataVolume(), t.SnapshotsDir(), name); err != nil {
@@ -146,6 +150,25 @@ func (h *Host) SnapshotVolume(ctx context.Context, id, name string) (shared, alr
 	return shared, false, h.record(id, "volume snapshot", map[string]any{"name": name}, err)
 }
 
+// HasSnapshot says whether a tenant keeps a snapshot of that name.
+func (h *Host) HasSnapshot(id, name string) (bool, error) {
+	if err := h.MustExist(id); err != nil {
+		return false, err
+	}
+	if err := checkSnapshotName(name); err != nil {
+		return false, err
+	}
+	kept, err := volume.Snapshots(h.Store.Tenant(id).SnapshotsDir())
+	return slices.ContainsFunc(kept, func(s volume.SnapshotInfo) bool { return s.Name == name }), err
+}
+
+func checkSnapshotName(name string) error {
+	if volume.IsSnapshotName(name) {
+		return nil
+	}
+	return &tenant.InputError{Msg: fmt.Sprintf("%q is no name of a snapshot", name), Hint: "use 1 to 63 lower-case letters, digits and inner dots, dashes or underscores"}
+}
+
 // RemoveSnapshot removes a snapshot, if it is there.
 func (h *Host) RemoveSnapshot(ctx context.Context, id, name string) error {
 	lock, err := h.Store.LockTenant(ctx, id, h.Wait)
@@ -163,6 +186,13 @@ func (h *Host) RemoveSnapshot(ctx context.Context, id, name string) error {
 // RollbackVolume puts a snapshot in the volume's place. The snapshot stays.
 func (h *Host) RollbackVolume(ctx context.Context, id, name string) (shared bool, err error) {
 	err = h.withVolume(ctx, id, "volume rollback", map[string]any{"name": name}, func(t store.Tenant, _ tenant.State) error {
+		there, err := h.HasSnapshot(id, name)
+		if err == nil && !there {
+			err = &tenant.InputError{Msg: fmt.Sprintf("tenant %s has no snapshot %s", id, name), Hint: fmt.Sprintf("mvm tenant volume show %s lists them", id)}
+		}
+		if err != nil {
+			return err
+		}
 		shared, err = volume.Rollback(ctx, t.DataVolume(), t.SnapshotsDir(), name)
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/auser/mvm/internal/lima"
 	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/userfile"
 )
 
 // input is what the command inside reads as standard input: this program's,
@@ -19,8 +20,8 @@ func (a *app) input(ctx context.Context, in lima.Inputs, dir string) (*os.File, 
 	f := a.in
 	if in.Stdin != "" {
 		var err error
-		if f, err = os.Open(in.Stdin); err != nil {
-			return nil, &tenant.InputError{Msg: err.Error(), Hint: "name a file that can be read; - is standard input"}
+		if f, err = userfile.Open(in.Stdin); err != nil {
+			return nil, err
 		}
 	}
 	switch {
@@ -52,9 +53,9 @@ func (a *app) input(ctx context.Context, in lima.Inputs, dir string) (*os.File, 
 // runTraced runs a command that writes a trace, also where it fails, and puts
 // that into a file of this host.
 func (a *app) runTraced(ctx context.Context, c lima.Command, in lima.Inputs) (err error) {
-	f, err := os.OpenFile(in.Trace, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil { // before anything is started
-		return &tenant.InputError{Msg: "cannot write the trace: " + err.Error(), Hint: "name a file that can be written"}
+	f, err := userfile.Create(in.Trace) // before anything is started
+	if err != nil {
+		return fmt.Errorf("cannot write the trace: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	failed := a.runInside(ctx, c)

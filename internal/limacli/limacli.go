@@ -25,6 +25,7 @@ import (
 	"github.com/auser/mvm/internal/lima"
 	"github.com/auser/mvm/internal/run"
 	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/userfile"
 )
 
 type app struct {
@@ -233,6 +234,9 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 	}
 	c := lima.Command{Args: in.Args, Env: env, Dir: dir, In: stdin, Out: out, Err: a.err}
 	if in.Stdout != "" {
+		if err := userfile.CheckReplaceable(in.Stdout); err != nil {
+			return err
+		}
 		return atomicfile.Replace(in.Stdout, 0o600, func(w io.Writer) error {
 			c.Out = w
 			return a.runInside(ctx, c)

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -156,8 +157,8 @@ func Listen(where string) (net.Listener, error) {
 		}
 		return listenForRoot(path)
 	}
-	host, _, err := net.SplitHostPort(where)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+	at, err := netip.ParseAddrPort(where)
+	if err != nil || !at.Addr().IsLoopback() {
 		return nil, &tenant.InputError{Msg: fmt.Sprintf("metrics cannot be served on %q", where), Hint: "use unix:<path> or 127.0.0.1:<port>"}
 	}
 	return net.Listen("tcp", where)

@@ -56,7 +56,11 @@ func Open(root string) (*Store, error) {
 		return nil, fmt.Errorf("cannot open state directory %s: %w", root, err)
 	}
 	if err := os.MkdirAll(abs, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make state directory: %w", err)
+		failed := &fault.Error{Msg: "cannot make the state directory", Err: err, Hint: "name another folder with --root or MVM_ROOT"}
+		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENAMETOOLONG) {
+			failed.Kind = fault.ErrInput
+		}
+		return nil, failed
 	}
 	if abs, err = filepath.EvalSymlinks(abs); err != nil {
 		return nil, fmt.Errorf("cannot open state directory %s: %w", root, err)

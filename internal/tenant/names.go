@@ -14,14 +14,17 @@ import (
 // MaxTapName is the longest name that Linux gives an interface (IFNAMSIZ-1).
 const MaxTapName = 15
 
+// MaxID is how many characters a tenant id can have.
+const MaxID = 63
+
 // CheckID says why id is no tenant id. Ids are DNS labels (RFC 1123), so that
 // they serve as host names, file names and interface names as they are.
 func CheckID(id string) error {
 	switch {
 	case id == "":
 		return &InputError{Msg: "the tenant id is empty", Hint: idHint}
-	case len(id) > 63:
-		return &InputError{Msg: fmt.Sprintf("the tenant id has %d characters, 63 are allowed", len(id)), Hint: idHint}
+	case len(id) > MaxID:
+		return &InputError{Msg: fmt.Sprintf("the tenant id has %d characters, %d are allowed", len(id), MaxID), Hint: idHint}
 	case !isLabel(id):
 		return &InputError{Msg: fmt.Sprintf("%q is no tenant id", id), Hint: idHint}
 	}

@@ -89,9 +89,14 @@ func (v Volumes) index(mount string) int {
 	return slices.IndexFunc(v, func(one Volume) bool { return one.Mount == mount })
 }
 
-var sizePattern = regexp.MustCompile(`^([0-9]{1,9})([MG])$`)
+var (
+	sizePattern = regexp.MustCompile(`^([0-9]{1,9})([MG])$`)
+	sizeLike    = regexp.MustCompile(`^[0-9]+ ?(?i:[kmgtp]i?b?)$`)
+)
 
 const volumeHint = "use <size>:<mount> such as 20G:/work, <folder>:<mount> such as ./src:/src, or none:<mount>"
+
+var sizeHint = fmt.Sprintf("a volume has %dM to %dG", MinDataMiB, MaxDataMiB>>10)
 
 // ParseVolume reads <size>:<mount>, the size as 512M or 20G, <folder>:<mount>,
 // or none:<mount>, which is a volume of neither. A folder that is named
@@ -114,6 +119,8 @@ func ParseVolume(s string) (Volume, error) {
 	switch {
 	case what == "none":
 		return v, nil
+	case size == nil && sizeLike.MatchString(what):
+		return Volume{}, &InputError{Msg: fmt.Sprintf("%q is no size of a volume", what), Hint: sizeHint + "; a folder of that name is ./" + what}
 	case size == nil:
 		v.Folder = what
 		return v, nil
@@ -123,7 +130,7 @@ func ParseVolume(s string) (Volume, error) {
 		n *= 1024
 	}
 	if err != nil || n < MinDataMiB || n > MaxDataMiB {
-		return Volume{}, &InputError{Msg: fmt.Sprintf("%q is no size of a volume", what), Hint: fmt.Sprintf("a volume has %dM to %dG", MinDataMiB, MaxDataMiB>>10)}
+		return Volume{}, &InputError{Msg: fmt.Sprintf("%q is no size of a volume", what), Hint: sizeHint}
 	}
 	v.SizeMiB = n
 	return v, nil

@@ -16,9 +16,9 @@ import (
 // snapshotSuffix ends the file name of a snapshot.
 const snapshotSuffix = ".ext4"
 
-// isSnapshotName tells whether name is one to 63 lower-case letters, digits and
+// IsSnapshotName tells whether name is one to 63 lower-case letters, digits and
 // inner dots, dashes or underscores.
-func isSnapshotName(name string) bool {
+func IsSnapshotName(name string) bool {
 	const alphanumeric, inner = "abcdefghijklmnopqrstuvwxyz0123456789", "._-"
 	return name != "" && len(name) <= 63 && strings.Trim(name, alphanumeric+inner) == "" &&
 		!strings.ContainsAny(name[:1]+name[len(name)-1:], inner)
@@ -169,7 +169,7 @@ func Snapshots(dir string) ([]SnapshotInfo, error) {
 	var list []SnapshotInfo
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), snapshotSuffix)
-		if !ok || !isSnapshotName(name) {
+		if !ok || !IsSnapshotName(name) {
 			continue // a draft that a killed call left
 		}
 		var stat unix.Stat_t
@@ -185,7 +185,7 @@ func Snapshots(dir string) ([]SnapshotInfo, error) {
 }
 
 func snapshotPath(dir, name string) (string, error) {
-	if !isSnapshotName(name) {
+	if !IsSnapshotName(name) {
 		return "", errors.New("a name is 1 to 63 lower-case letters, digits and inner dots, dashes or underscores")
 	}
 	return filepath.Join(dir, name+snapshotSuffix), nil

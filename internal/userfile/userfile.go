@@ -1,0 +1,74 @@
+// Package userfile opens the files that a person names on a command line. What
+// is wrong with one is bad input, and is said before anything is done.
+package userfile
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/auser/mvm/internal/tenant"
+)
+
+// Open opens a file to read.
+func Open(path string) (*os.File, error) {
+	f, err := open(path, os.O_RDONLY)
+	if err != nil {
+		return nil, &tenant.InputError{Msg: err.Error(), Hint: "name a file that can be read; - is standard input"}
+	}
+	return f, nil
+}
+
+// Create opens a file to write, without what was in it.
+func Create(path string) (*os.File, error) {
+	f, err := open(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return nil, unwritable(err)
+	}
+	return f, nil
+}
+
+// CheckReplaceable says why a file cannot be put where path is.
+func CheckReplaceable(path string) error {
+	if path == "" {
+		return unwritable(errNoName)
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return unwritable(isFolder(path))
+	}
+	if info, err := os.Stat(filepath.Dir(path)); err != nil {
+		return unwritable(err)
+	} else if !info.IsDir() {
+		return unwritable(&fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR})
+	}
+	return nil
+}
+
+func open(path string, flags int) (*os.File, error) {
+	if path == "" {
+		return nil, errNoName
+	}
+	f, err := os.OpenFile(path, flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || info.IsDir() { // which Linux opens to read
+		if err == nil {
+			err = isFolder(path)
+		}
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+var errNoName = errors.New("the name of a file is empty")
+
+func isFolder(path string) error {
+	return &fs.PathError{Op: "open", Path: path, Err: syscall.EISDIR}
+}
+
+func unwritable(err error) error {
+	return &tenant.InputError{Msg: err.Error(), Hint: "name a file that can be written"}
+}
