@@ -143,9 +143,9 @@ func TestReadersPrintJSON(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	for _, c := range []struct{ word, want string }{
-		{"lst", "list"}, {"destory", "destroy"}, {"list", ""}, {"zzz", ""}, {"", ""},
+		{"lst", "list"}, {"destory", "destroy"}, {"list", ""}, {"zzz", ""}, {"", ""}, {"1", ""}, {"ec", "c"},
 	} {
-		if got := nearest(c.word, []string{"list", "destroy", "logs"}); got != c.want {
+		if got := nearest(c.word, []string{"list", "destroy", "logs", "c"}); got != c.want {
 			t.Errorf("nearest(%q) = %q, want %q", c.word, got, c.want)
 		}
 	}

@@ -52,9 +52,10 @@ func (a *app) tenantIDs() []string {
 	return ids
 }
 
-// nearest is the one of names that word was probably meant to be, or "".
+// nearest is the one of names that word was probably meant to be, or "". The two
+// have something in common.
 func nearest(word string, names []string) string {
-	best, found := max(1, len(word)/3)+1, ""
+	best, found := min(len(word), max(1, len(word)/3)+1), ""
 	for _, name := range names {
 		if name == word {
 			continue
