@@ -1,9 +1,9 @@
 package cli
 
 import (
-	"errors"
 	"io"
 
+	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/userfile"
 )
 
@@ -26,7 +26,7 @@ func (a *app) readInput(path string) (data []byte, err error) {
 	defer in.Close()
 	data, err = io.ReadAll(io.LimitReader(in, maxInput+1))
 	if err == nil && len(data) > maxInput {
-		err = errors.New("it is larger than 16 MiB")
+		err = &tenant.InputError{Msg: "it is larger than 16 MiB", Hint: "no document of mvm's is: is it the right file?"}
 	}
 	return data, err
 }

@@ -204,10 +204,11 @@ func (a *app) volumeExport() *cobra.Command {
 		Args: exactArgs(1, "one tenant id"),
 		RunE: a.onTenant("export the volume of", func(ctx context.Context, h *lifecycle.Host, args []string) error {
 			if to != "-" {
-				if err := userfile.CheckReplaceable(to); err != nil {
+				file, err := userfile.Replaceable(to)
+				if err != nil {
 					return err
 				}
-				return atomicfile.Replace(to, 0o600, func(w io.Writer) error { return h.ExportVolume(ctx, args[0], w) })
+				return atomicfile.Replace(file, 0o600, func(w io.Writer) error { return h.ExportVolume(ctx, args[0], w) })
 			}
 			if f, ok := a.Out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 				return &tenant.InputError{Msg: "a volume is nothing for a terminal", Hint: "name a file with --to, or pipe it"}

@@ -234,10 +234,11 @@ func (a *app) proxyTo(ctx context.Context, args []string, out *os.File) error {
 	}
 	c := lima.Command{Args: in.Args, Env: env, Dir: dir, In: stdin, Out: out, Err: a.err}
 	if in.Stdout != "" {
-		if err := userfile.CheckReplaceable(in.Stdout); err != nil {
+		file, err := userfile.Replaceable(in.Stdout)
+		if err != nil {
 			return err
 		}
-		return atomicfile.Replace(in.Stdout, 0o600, func(w io.Writer) error {
+		return atomicfile.Replace(file, 0o600, func(w io.Writer) error {
 			c.Out = w
 			return a.runInside(ctx, c)
 		})

@@ -30,20 +30,28 @@ func Create(path string) (*os.File, error) {
 	return f, nil
 }
 
-// CheckReplaceable says why a file cannot be put where path is.
-func CheckReplaceable(path string) error {
+// Replaceable is the file that another is to take the place of where path is:
+// what a link leads to. Whatever is no file stays what it is, as /dev/null.
+func Replaceable(path string) (string, error) {
 	if path == "" {
-		return unwritable(errNoName)
+		return "", unwritable(errNoName)
 	}
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return unwritable(isFolder(path))
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		_, err = os.Stat(filepath.Dir(path))
+	case err != nil:
+	case info.IsDir():
+		err = isFolder(path)
+	case !info.Mode().IsRegular():
+		return "", &tenant.InputError{Msg: path + " is no regular file", Hint: "name a file; a pipe or device gets what goes to standard output"}
+	default:
+		path, err = filepath.EvalSymlinks(path)
 	}
-	if info, err := os.Stat(filepath.Dir(path)); err != nil {
-		return unwritable(err)
-	} else if !info.IsDir() {
-		return unwritable(&fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR})
+	if err != nil {
+		return "", unwritable(err)
 	}
-	return nil
+	return path, nil
 }
 
 func open(path string, flags int) (*os.File, error) {

@@ -1,10 +1,12 @@
 package userfile
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/auser/mvm/internal/fault"
@@ -25,7 +27,7 @@ func TestBadNamesAreBadInput(t *testing.T) {
 	for name, try := range map[string]func(string) error{
 		"read":    func(path string) error { return opens(Open(path)) },
 		"write":   func(path string) error { return opens(Create(path)) },
-		"replace": CheckReplaceable,
+		"replace": func(path string) error { _, err := Replaceable(path); return err },
 	} {
 		for path, says := range map[string]string{
 			"": "name of a file is empty", dir: "is a directory", at("no/file"): "no such file", at("file/x"): "not a directory",
@@ -43,8 +45,8 @@ func TestBadNamesAreBadInput(t *testing.T) {
 
 func TestGoodNames(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
-	if err := CheckReplaceable(path); err != nil {
-		t.Error(err)
+	if to, err := Replaceable(path); err != nil || to != path {
+		t.Errorf("%s, %v", to, err)
 	}
 	for _, text := range []string{"longer", "short"} {
 		f, err := Create(path)
@@ -68,7 +70,26 @@ func TestGoodNames(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := CheckReplaceable(path); err != nil {
-		t.Error(err)
+	link := path + "-link"
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, link} {
+		if to, err := Replaceable(name); err != nil || to != path {
+			t.Errorf("%s becomes %s, %v", name, to, err)
+		}
+	}
+}
+
+// A pipe or a device is not replaced by a file, nor a link to one.
+func TestOnlyFilesAreReplaced(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Symlink(pipe, pipe+"-link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, pipe + "-link", os.DevNull} {
+		if to, err := Replaceable(path); fault.Code(err) != 2 || !strings.Contains(err.Error(), "is no regular file") {
+			t.Errorf("%s becomes %s, %v", path, to, err)
+		}
 	}
 }
