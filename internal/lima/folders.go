@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -39,8 +40,12 @@ func (vm *VM) bringFolder(ctx context.Context, folder, dir string) (string, erro
 		folder = filepath.Join(dir, folder)
 	}
 	folder = filepath.Clean(folder)
-	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+	info, err := os.Stat(folder)
+	if err != nil { // for the command inside to say
 		return folder, nil
+	}
+	if !info.IsDir() { // which nothing inside could tell from one that is not there
+		return "", &Error{Kind: fault.ErrInput, Msg: folder + " is no folder", Hint: "name a folder of this host"}
 	}
 	s := Source{Top: foldersDir + folder}
 	hash := sha256.New()

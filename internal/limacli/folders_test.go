@@ -43,6 +43,10 @@ func TestFoldersAreCopied(t *testing.T) {
 		t.Errorf("the link leads to %q, %v", to, err)
 	}
 
+	if out, code := w.mvm(t, "", "start", "-v", "./src/file:/src"); code != 2 || !strings.Contains(out, at("file")+" is no folder") || !strings.Contains(out, "hint: ") {
+		t.Errorf("a file in the place of a folder: exit %d: %s", code, out)
+	}
+
 	// It is sent again when it has changed, also where only the VM knows of it.
 	spec := fmt.Sprintf(`{"spec": {"volumes": [{"mount": "/src", "folder": %q}, {"mount": "/x", "folder": "/inside/alone"}]}}`, inside)
 	status := fmt.Sprintf(`{"tier": "software", "dev": {"there": true, "microvm": %s}}`, spec)
