@@ -225,8 +225,8 @@ func TestFlushedRules(t *testing.T) {
 	command(t, "nft", "flush", "ruleset")
 	s.Published = nil // its redirection is flushed, too
 	// What only the rules hold back: a neighbour's address as the source, the
-	// host's own services, its neighbour table, a pace for ARP, and ICMP errors.
-	needsRules := map[int]bool{23: true, 29: true, 31: true, 34: true, 35: true, 36: true, 46: true, 52: true, 57: true, 58: true, 62: true}
+	// host's own services and tunnels, its neighbour table, a pace for ARP, and ICMP errors.
+	needsRules := map[int]bool{23: true, 29: true, 31: true, 34: true, 35: true, 36: true, 46: true, 52: true, 57: true, 58: true, 62: true, 65: true}
 	results, err := probe.Run(t.Context(), s, attacker.TAP, w, probe.Attacks())
 	if err != nil {
 		t.Fatal(err)

@@ -138,6 +138,7 @@ ip route add default via 172.17.0.1
 	write(t, "/proc/sys/net/ipv4/conf/all/route_localnet", "1")
 	write(t, "/proc/sys/net/ipv4/conf/all/accept_source_route", "1")
 	write(t, "/proc/sys/net/ipv4/conf/all/rp_filter", "0")
+	write(t, "/proc/sys/net/ipv4/icmp_ratelimit", "0") // errors betray what reached the host
 	return w
 }
 

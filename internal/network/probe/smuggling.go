@@ -121,5 +121,13 @@ func detours() []Attack {
 			return Ethernet(mustMAC("01:00:5e:00:00:01"), s.Attacker.MAC, typeIPv4, toService(s, netip.AddrFrom4([4]byte{224, 0, 0, 1})))
 		})},
 		{Number: 64, Name: "other ports of a private DNS server", Needs: has(servers), Success: reached(servers), Frames: each(servers, viaGateway(syn))},
+		// IP in IP, 6in4, GRE, SCTP and one that nobody knows: the host answers
+		// what gets as far as its tunnels with an error that quotes it.
+		{Number: 65, Name: "tunnels to the gateway", Needs: func(s *Scene) bool { return !s.GatewayOpen }, Frames: func(s *Scene) (frames [][]byte) {
+			for _, proto := range []byte{4, 41, 47, 132, 253} {
+				frames = append(frames, Ethernet(s.Gateway.MAC, s.Attacker.MAC, typeIPv4, IP(s.Attacker.IP, s.Gateway.IP, proto, 0, s.Nonce)))
+			}
+			return frames
+		}, Success: nonceAtAttacker},
 	}
 }
