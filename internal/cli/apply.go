@@ -66,7 +66,7 @@ from being done. docs/tenants.schema.json is a schema for editors.`,
 	f.StringVarP(&from, "file", "f", "", "the file; - is standard input")
 	f.BoolVar(&prune, "prune", false, "destroy tenants that the file does not name; their data volumes are kept")
 	f.BoolVar(&dryRun, "dry-run", false, "say what would be done, do nothing")
-	f.IntVar(&parallel, "parallel", 4, "how many tenants to work on at once")
+	parallelFlag(cmd, &parallel)
 	yesFlag(cmd, &yes)
 	a.jsonFlag(cmd, []lifecycle.Plan{})
 	requireFlag(cmd, "file", "mvm apply -f tenants.yaml")

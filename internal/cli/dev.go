@@ -130,7 +130,7 @@ func (a *app) startDev(ctx context.Context, wish devvm.Wish, volumes []string) (
 	progress, stop := a.followBuild("building the dev microVM")
 	done, err := vm.Start(ctx, wish, devvm.Events{Build: progress, Run: func(p supervisor.Progress) {
 		stop() // the guest is built
-		a.showStep(p)
+		showStep(a.note, p)
 	}})
 	stop()
 	if err != nil {

@@ -23,6 +23,15 @@ func (a *app) host() (*lifecycle.Host, error) {
 	return h, nil
 }
 
+// patientHost is host for a verb that locks tenants: it minds --wait.
+func (a *app) patientHost(cmd *cobra.Command) (*lifecycle.Host, error) {
+	h, err := a.host()
+	if f := cmd.Flags().Lookup("wait"); err == nil && f != nil && f.Changed {
+		h.Wait, err = cmd.Flags().GetDuration("wait")
+	}
+	return h, err
+}
+
 // onHost is the body of a verb that works on this host: it opens it first.
 func (a *app) onHost(do func(ctx context.Context, h *lifecycle.Host, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
@@ -42,20 +51,20 @@ type runner func(what string, do func(ctx context.Context, h *lifecycle.Host, ar
 // is the first argument: it opens the host, minds --wait and words the error.
 func (a *app) onTenant(what string, do func(ctx context.Context, h *lifecycle.Host, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		h, err := a.host()
+		h, err := a.patientHost(cmd)
 		if err != nil {
 			return err
 		}
-		if f := cmd.Flags().Lookup("wait"); f != nil && f.Changed {
-			if h.Wait, err = cmd.Flags().GetDuration("wait"); err != nil {
-				return err
-			}
-		}
 		if err := do(cmd.Context(), h, args); err != nil {
-			return fmt.Errorf("cannot %s tenant %s: %w", what, idGiven(args[0]), err)
+			return cannot(what, args[0], err)
 		}
 		return nil
 	}
+}
+
+// cannot says of which tenant err is.
+func cannot(what, id string, err error) error {
+	return fmt.Errorf("cannot %s tenant %s: %w", what, idGiven(id), err)
 }
 
 // idGiven is a tenant's id; what is none is quoted, and as long as one at most.

@@ -28,7 +28,7 @@ func (a *app) nearTenant(err error) string {
 	}
 	ids := a.tenantIDs()
 	for _, word := range slices.Backward(a.args) {
-		if near := nearest(word, ids); near != "" {
+		if near := nearest(word, ids); near != "" && !slices.Contains(ids, word) {
 			return near
 		}
 	}

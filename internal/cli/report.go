@@ -28,6 +28,13 @@ func (a *app) report(ctx context.Context, err error) int {
 	if ctx.Err() != nil || run.Interrupted(err) {
 		code, hint = fault.Interrupted, "nothing is lost: the same command goes on from here"
 	}
+	a.tell(err, hint)
+	return code
+}
+
+// tell prints err, with the last words of a program that failed before it and
+// the hint after it.
+func (a *app) tell(err error, hint string) {
 	var failed *fault.Error
 	if errors.As(err, &failed) && failed.Log != "" {
 		a.say("%s", failed.Log)
@@ -36,7 +43,6 @@ func (a *app) report(ctx context.Context, err error) int {
 	if hint != "" {
 		a.say("hint: %s", hint)
 	}
-	return code
 }
 
 // hint is the advice that comes with an error, or what there is to say to

@@ -36,6 +36,7 @@ type app struct {
 	quiet   bool
 	verbose bool
 	noColor bool
+	several bool                            // tenants are worked on side by side
 	outputs map[*cobra.Command]reflect.Type // what each prints with --json
 
 	live atomic.Pointer[liveBuild] // what is on the terminal's last lines now, if anything

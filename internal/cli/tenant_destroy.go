@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,42 +17,52 @@ func (a *app) tenantDestroy() *cobra.Command {
 		yes  bool
 	)
 	cmd := &cobra.Command{
-		Use:   "destroy <id>",
+		Use:   "destroy <id>…",
 		Short: "Stop a tenant and remove it; its data volume is kept aside unless told otherwise",
 		Example: `  mvm tenant destroy acme
-  mvm tenant destroy acme --wipe-volumes --yes`,
-		Args: exactArgs(1, "one tenant id"),
-		RunE: a.onTenant("destroy", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			what := fmt.Sprintf("Destroy tenant %s", args[0])
-			if opts.WipeVolumes {
-				what += " and wipe its data volume"
-			}
-			there, err := h.Remains(args[0])
-			if err != nil {
-				return err
-			}
-			if there {
-				if err := a.confirm(ctx, what, yes); err != nil {
-					return err
-				}
-			}
-			done, err := h.Destroy(ctx, args[0], opts)
-			if err != nil {
-				return err
-			}
-			switch {
-			case done.Already:
-				a.result("tenant %s was destroyed already", args[0])
-			case done.Retained != "":
-				a.result("tenant %s destroyed; its data volume is kept as %s", args[0], filepath.Base(done.Retained))
-			default:
-				a.result("tenant %s destroyed", args[0])
-			}
-			return nil
-		}),
+  mvm tenant destroy acme beta --wipe-volumes --yes`,
 	}
 	cmd.Flags().BoolVar(&opts.WipeVolumes, "wipe-volumes", false, "remove the data volume, too")
 	yesFlag(cmd, &yes)
-	waitFlag(cmd)
+	a.onTenants(cmd, tenantsVerb{
+		what: "destroy",
+		first: func(ctx context.Context, h *lifecycle.Host, ids []string) error {
+			var there []string
+			for _, id := range ids {
+				remains, err := h.Remains(id)
+				if err != nil {
+					return err
+				}
+				if remains {
+					there = append(there, id)
+				}
+			}
+			if len(there) == 0 {
+				return nil
+			}
+			return a.confirm(ctx, destroyQuestion(there, opts), yes)
+		},
+		do: func(ctx context.Context, h *lifecycle.Host, id string) (string, error) {
+			done, err := h.Destroy(ctx, id, opts)
+			switch {
+			case done.Already:
+				return fmt.Sprintf("tenant %s was destroyed already", id), err
+			case done.Retained != "":
+				return fmt.Sprintf("tenant %s destroyed; its data volume is kept as %s", id, filepath.Base(done.Retained)), err
+			}
+			return fmt.Sprintf("tenant %s destroyed", id), err
+		},
+	})
 	return cmd
+}
+
+func destroyQuestion(ids []string, opts lifecycle.DestroyOptions) string {
+	question, volumes := "Destroy tenant "+ids[0], " and wipe its data volume"
+	if len(ids) > 1 {
+		question, volumes = "Destroy tenants "+strings.Join(ids, ", "), " and wipe their data volumes"
+	}
+	if opts.WipeVolumes {
+		question += volumes
+	}
+	return question
 }

@@ -31,7 +31,7 @@ SINCE is how long ago the state was entered. On a narrow terminal, columns are
 left out; a pipe gets all.`,
 		Example: `  mvm tenant list
   mvm tenant list --state failed,stopped
-  mvm tenant list --state running --ids | xargs -P 4 -n 1 mvm tenant stop
+  mvm tenant list --state failed --ids | xargs -r mvm tenant run
   mvm tenant list --watch
   mvm tenant list --json | jq -r '.[] | select(.running) | .tenant_id'`,
 		RunE: a.onHost(func(ctx context.Context, h *lifecycle.Host, args []string) error {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -18,19 +19,16 @@ func (a *app) tenantResume() *cobra.Command {
 
 func (a *app) pauseVerb(verb, short, result string, do func(*lifecycle.Host, context.Context, string) (bool, error)) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     verb + " <id>",
+		Use:     verb + " <id>…",
 		Short:   short,
-		Example: "  mvm tenant " + verb + " acme",
-		Args:    exactArgs(1, "one tenant id"),
-		RunE: a.onTenant(verb, func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			already, err := do(h, ctx, args[0])
-			if err != nil {
-				return err
-			}
-			a.result("tenant %s %s%s", args[0], result, alreadySo(already))
-			return nil
-		}),
+		Example: "  mvm tenant " + verb + " acme\n  mvm tenant " + verb + " acme beta",
 	}
-	waitFlag(cmd)
+	a.onTenants(cmd, tenantsVerb{
+		what: verb, first: mustExist,
+		do: func(ctx context.Context, h *lifecycle.Host, id string) (string, error) {
+			already, err := do(h, ctx, id)
+			return fmt.Sprintf("tenant %s %s%s", id, result, alreadySo(already)), err
+		},
+	})
 	return cmd
 }

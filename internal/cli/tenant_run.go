@@ -2,18 +2,20 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/auser/mvm/internal/lifecycle"
 	"github.com/auser/mvm/internal/supervisor"
+	"github.com/auser/mvm/internal/tenant"
 )
 
 func (a *app) tenantRun() *cobra.Command {
 	var opts lifecycle.RunOptions
 	var file string
 	cmd := &cobra.Command{
-		Use:   "run <id>",
+		Use:   "run <id>…",
 		Short: "Start a tenant's microVM and wait until the guest answers on SSH",
 		Long: `Start a tenant's microVM and wait until the guest answers on SSH.
 
@@ -23,47 +25,64 @@ it boots.
 
 Ctrl-C while waiting for the guest, or for its turn, stops the waiting, not the
 guest.`,
-		Example: "  mvm tenant run acme\n  mvm tenant run acme --no-wait\n  mvm tenant run acme --trace run.json",
-		Args:    exactArgs(1, "one tenant id"),
-		RunE: a.onTenant("run", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			opts.Progress = a.showStep
+		Example: `  mvm tenant run acme
+  mvm tenant run acme beta gamma --no-wait
+  mvm tenant run acme --trace run.json`,
+	}
+	a.onTenants(cmd, tenantsVerb{
+		what: "run",
+		first: func(ctx context.Context, h *lifecycle.Host, ids []string) error {
+			if file != "" && len(ids) > 1 {
+				return &tenant.InputError{Msg: "--trace writes the steps of one start", Hint: "name one tenant, or leave out --trace"}
+			}
+			return mustExist(ctx, h, ids)
+		},
+		do: func(ctx context.Context, h *lifecycle.Host, id string) (string, error) {
 			var done lifecycle.Ran
-			err := traced(ctx, file, "mvm tenant run "+args[0], func(ctx context.Context) (err error) {
-				done, err = h.Run(ctx, args[0], opts)
+			err := traced(ctx, file, "mvm tenant run "+id, func(ctx context.Context) (err error) {
+				done, err = h.Run(ctx, id, a.following(h, opts))
 				return err
 			})
-			if err != nil {
-				return err
-			}
-			a.printRan(args[0], done, opts.NoWait)
-			return nil
-		}),
-	}
+			return ran(id, done, opts.NoWait), err
+		},
+	})
 	f := cmd.Flags()
 	f.BoolVar(&opts.NoWait, "no-wait", false, "return as soon as the VMM runs")
 	f.DurationVar(&opts.Timeout, "timeout", 0, "how long to wait for the guest (default: limits.ssh_timeout_sec)")
 	f.StringVar(&file, "trace", "", "write how long each step took to this `file`, for ui.perfetto.dev or chrome://tracing")
-	waitFlag(cmd)
 	return cmd
 }
 
-func (a *app) printRan(id string, done lifecycle.Ran, noWait bool) {
+// ran says what became of a run.
+func ran(id string, done lifecycle.Ran, noWait bool) string {
 	switch {
 	case done.Already:
-		a.result("tenant %s runs already: %s", id, done.State.Net.IP)
+		return fmt.Sprintf("tenant %s runs already: %s", id, done.State.Net.IP)
 	case noWait:
-		a.result("tenant %s started: %s, %s tier", id, done.State.Net.IP, done.State.Tier)
+		return fmt.Sprintf("tenant %s started: %s, %s tier", id, done.State.Net.IP, done.State.Tier)
 	default:
-		a.result("tenant %s runs: %s, %s tier, answers on SSH after %s", id, done.State.Net.IP, done.State.Tier, seconds(done.Ready))
+		return fmt.Sprintf("tenant %s runs: %s, %s tier, answers on SSH after %s", id, done.State.Net.IP, done.State.Tier, seconds(done.Ready))
 	}
 }
 
-// showStep prints one finished step of a start.
-func (a *app) showStep(p supervisor.Progress) {
+// following is opts of a start whose steps are told, those of several side by
+// side only to who wants to know more.
+func (a *app) following(h *lifecycle.Host, opts lifecycle.RunOptions) lifecycle.RunOptions {
+	opts.Progress = func(p supervisor.Progress) {
+		if a.several && !a.verbose {
+			p.Step = ""
+		}
+		showStep(h.Say, p)
+	}
+	return opts
+}
+
+// showStep tells of one finished step of a start.
+func showStep(say func(format string, args ...any), p supervisor.Progress) {
 	if p.Note != "" {
-		a.note("  %s", p.Note)
+		say("  %s", p.Note)
 	}
 	if p.Step != "" {
-		a.note("  %-10s %7.1f ms", p.Step, float64(p.Took.Microseconds())/1000)
+		say("  %-10s %7.1f ms", p.Step, float64(p.Took.Microseconds())/1000)
 	}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -11,26 +12,23 @@ import (
 func (a *app) tenantStop() *cobra.Command {
 	var opts lifecycle.StopOptions
 	cmd := &cobra.Command{
-		Use: "stop <id>",
+		Use: "stop <id>…",
 		Example: `  mvm tenant stop acme
-  mvm tenant stop acme --timeout 2m`,
+  mvm tenant stop acme beta --timeout 2m
+  mvm tenant stop --all`,
 		Short: "Ask the guest to stop, and make it stop after the deadline",
-		Args:  exactArgs(1, "one tenant id"),
-		RunE: a.onTenant("stop", func(ctx context.Context, h *lifecycle.Host, args []string) error {
-			already, err := h.Stop(ctx, args[0], opts)
-			if err != nil {
-				return err
-			}
-			if already {
-				a.result("tenant %s does not run", args[0])
-			} else {
-				a.result("tenant %s stopped", args[0])
-			}
-			return nil
-		}),
 	}
 	stopFlags(cmd, &opts)
-	waitFlag(cmd)
+	a.onTenants(cmd, tenantsVerb{
+		what: "stop", first: mustExist, all: (*lifecycle.Host).ToStop,
+		do: func(ctx context.Context, h *lifecycle.Host, id string) (string, error) {
+			already, err := h.Stop(ctx, id, opts)
+			if already {
+				return fmt.Sprintf("tenant %s does not run", id), err
+			}
+			return fmt.Sprintf("tenant %s stopped", id), err
+		},
+	})
 	return cmd
 }
 

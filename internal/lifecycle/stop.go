@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,6 +28,34 @@ func (h *Host) Stop(ctx context.Context, id string, o StopOptions) (already bool
 		return false, err
 	}
 	return h.stopRecorded(ctx, id, o)
+}
+
+// ToStop lists the tenants that Stop has something to do for: those that run or
+// are being started, and those that went down without being stopped, which
+// reconcile may start.
+func (h *Host) ToStop() ([]string, error) {
+	ids, err := h.Store.IDs()
+	if err != nil {
+		return nil, err
+	}
+	errs, done := make([]error, len(ids)), make([]bool, len(ids))
+	parallel(len(ids), func(i int) {
+		var alive bool
+		alive, errs[i] = h.Store.SupervisorAlive(ids[i])
+		state, err := h.Store.LoadState(ids[i])
+		// Of one whose state cannot be read, the supervisor alone tells.
+		done[i] = !alive && (err != nil || !state.Wanted && !live(state.Phase))
+	})
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var left []string
+	for i, id := range ids {
+		if !done[i] {
+			left = append(left, id)
+		}
+	}
+	return left, nil
 }
 
 // stopRecorded is Stop under the caller's lock.

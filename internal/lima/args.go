@@ -74,7 +74,7 @@ var (
 
 // furtherValues are flags whose values are no words of builders', runners' and
 // checkers', and mean the same inside.
-var furtherValues = []string{"--engine", "--timeout", "--wait"}
+var furtherValues = []string{"--engine", "--parallel", "--timeout", "--wait"}
 
 // runners are the verbs that start tenants.
 var runners = [][]string{{"tenant", "run"}, {"t", "run"}, {"tenant", "restart"}, {"t", "restart"}}

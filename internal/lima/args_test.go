@@ -66,6 +66,7 @@ func TestFindInputs(t *testing.T) {
 		{dir: with, args: []string{"tenant", "create", "a", "-v", "./a:/a"}, want: []string{"tenant", "create", "a", "-v", "./a:/a", "--flake", "."}, flakes: []int{6}, volumes: []int{4}},
 		{dir: with, args: []string{"tenant", "ssh", "a", "-vx"}, want: []string{"tenant", "ssh", "a", "-vx"}},
 		{dir: with, args: []string{"t", "run", "a", "--no-wait", "b"}, want: []string{"t", "run", "a", "--no-wait", "b"}, runs: []string{"a", "b"}},
+		{dir: with, args: []string{"tenant", "restart", "--parallel", "2", "a", "b"}, want: []string{"tenant", "restart", "--parallel", "2", "a", "b"}, runs: []string{"a", "b"}},
 		{dir: with, args: []string{"tenant", "restart", "--force", "a"}, want: []string{"tenant", "restart", "--force", "a"}, runs: []string{"a"}},
 	} {
 		got := FindInputs(c.args, c.dir)

@@ -50,12 +50,12 @@ func TestFoldersAreCopied(t *testing.T) {
 	// It is sent again when it has changed, also where only the VM knows of it.
 	spec := fmt.Sprintf(`{"spec": {"volumes": [{"mount": "/src", "folder": %q}, {"mount": "/x", "folder": "/inside/alone"}]}}`, inside)
 	status := fmt.Sprintf(`{"tier": "software", "dev": {"there": true, "microvm": %s}}`, spec)
-	for name, text := range map[string]string{"status": status, "spec-of-acme": spec} {
+	for name, text := range map[string]string{"status": status, "spec-of-acme": spec, "spec-of-other": "{}"} {
 		if err := os.WriteFile(w.home.Guest("mvm", "/var/lib/"+name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, args := range [][]string{{"start"}, {"dev", "--flake", "github:a/b"}, {"tenant", "run", "acme"}, {"tenant", "restart", "acme"}, {"tenant", "set", "acme", "--volume=" + src + ":/src"}} {
+	for _, args := range [][]string{{"start"}, {"dev", "--flake", "github:a/b"}, {"tenant", "run", "acme"}, {"tenant", "restart", "acme"}, {"tenant", "run", "other", "acme", "--no-wait"}, {"tenant", "set", "acme", "--volume=" + src + ":/src"}} {
 		if out, code := w.mvm(t, "", args...); code != 0 || strings.Contains(out, "copying") {
 			t.Errorf("%v, and nothing has changed: exit %d: %s", args, code, out)
 		}
