@@ -10,6 +10,7 @@ import (
 	"github.com/auser/mvm/internal/atomicfile"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
+	"github.com/auser/mvm/internal/volume"
 )
 
 // DestroyOptions is what destroy needs to know.
@@ -72,7 +73,7 @@ func (h *Host) destroy(ctx context.Context, id string, existed bool, o DestroyOp
 		{"sweep", func(ctx context.Context) error { return h.sweep(ctx, id) }},
 		{"former", func(context.Context) error { return h.endAdoption(h.Store.Tenant(id)) }},
 		{"retain", func(context.Context) (err error) {
-			if !o.WipeVolumes {
+			if !o.WipeVolumes && (existed || h.usedOnce(id)) {
 				done.Retained, err = h.retain(id)
 			}
 			return err
@@ -83,6 +84,19 @@ func (h *Host) destroy(ctx context.Context, id string, existed bool, o DestroyOp
 		{"lease", func(ctx context.Context) error { return h.release(ctx, id) }},
 	})
 	return done, err
+}
+
+// usedOnce says whether what a create that was killed left may hold anything: an
+// adopted volume does, and one that was made for it does not. Where that cannot
+// be told, it may.
+func (h *Host) usedOnce(id string) bool {
+	t := h.Store.Tenant(id)
+	info, err := volume.Inspect(t.DataVolume())
+	if err != nil || !info.Fresh || adopted(t) {
+		return true
+	}
+	state, err := h.Store.LoadState(id)
+	return err != nil || state.Phase != tenant.Created
 }
 
 func destroyDetail(o DestroyOptions, done Destroyed) map[string]any {

@@ -163,8 +163,8 @@ func (r *reconciler) needsSweep(id string) (bool, error) {
 	if err != nil || live(state.Phase) {
 		return err == nil, err
 	}
-	temps, err := tempFiles(r.Store.Tenant(id))
-	return len(temps) > 0, err
+	left, err := filesLeft(r.Store.Tenant(id))
+	return len(left) > 0, err
 }
 
 func (r *reconciler) tenant(ctx context.Context, id string) error {
@@ -184,12 +184,12 @@ func (r *reconciler) tenant(ctx context.Context, id string) error {
 	if !live(status.State.Phase) {
 		// What is still there now is no living writer's.
 		t := r.Store.Tenant(id)
-		temps, err := tempFiles(t)
+		left, err := filesLeft(t)
 		if err != nil {
 			return err
 		}
-		if len(temps) > 0 {
-			r.do(id, "remove what a killed write left", func() error { return sweepTemp(t) })
+		if len(left) > 0 {
+			r.do(id, "remove what a killed write or run left", func() error { return sweepFiles(t) })
 		}
 		return nil
 	}

@@ -101,7 +101,7 @@ func TestReconcileOfMany(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir.ArtifactsDir(), ".tmp-manifest.json-1"), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			want = append(want, id+": remove what a killed write left")
+			want = append(want, id+": remove what a killed write or run left")
 		case 5:
 			if i != 5 {
 				break

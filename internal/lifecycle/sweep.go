@@ -34,38 +34,43 @@ func (h *Host) sweep(ctx context.Context, id string) error {
 		return err
 	}
 	t := h.Store.Tenant(id)
-	if err := os.RemoveAll(t.FoldersDir()); err != nil {
-		return fmt.Errorf("cannot remove the copies of folders of %s: %w", id, err)
-	}
 	if err := os.RemoveAll(t.RunDir()); err != nil {
 		return fmt.Errorf("cannot remove the sockets of %s: %w", id, err)
 	}
-	return sweepTemp(t)
+	return sweepFiles(t)
 }
 
 // sweepLast sweeps after the last run, if that has not been done: a run begins
 // with the folder of its sockets, and a sweep ends with its removal, as does a
 // supervisor that was stopped and took everything away. What else a killed
-// reconcile may have left of it is the next run's own to find and use.
+// reconcile may have left of it is the next run's own to find and use. The
+// folder goes with a reboot, too, which takes nothing of the tenant's own.
 func (h *Host) sweepLast(ctx context.Context, id string) error {
 	_, err := os.Lstat(h.Store.Tenant(id).RunDir())
 	if errors.Is(err, fs.ErrNotExist) {
-		return sweepTemp(h.Store.Tenant(id))
+		return sweepFiles(h.Store.Tenant(id))
 	}
 	return h.sweep(ctx, id)
 }
 
-// sweepTemp removes what killed writers of the tenant's files left.
-func sweepTemp(t store.Tenant) error {
-	var err error
+// sweepFiles removes what killed writers of the tenant's files left, and the
+// copies of the host's folders that a run had for itself.
+func sweepFiles(t store.Tenant) error {
+	err := os.RemoveAll(t.FoldersDir())
+	if err != nil {
+		err = fmt.Errorf("cannot remove the copies of folders of %s: %w", t.ID, err)
+	}
 	for _, dir := range t.WrittenDirs() {
 		err = errors.Join(err, atomicfile.Sweep(dir))
 	}
 	return err
 }
 
-// tempFiles lists what sweepTemp would remove.
-func tempFiles(t store.Tenant) (left []string, err error) {
+// filesLeft lists what sweepFiles would remove.
+func filesLeft(t store.Tenant) (left []string, err error) {
+	if exists(t.FoldersDir()) {
+		left = append(left, t.FoldersDir())
+	}
 	for _, dir := range t.WrittenDirs() {
 		more, dirErr := atomicfile.Leftovers(dir)
 		left, err = append(left, more...), errors.Join(err, dirErr)

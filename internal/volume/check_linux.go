@@ -18,6 +18,7 @@ type Info struct {
 	Used       int64 // bytes of the file system that are taken
 	Dirty      bool  // not unmounted cleanly, or mounted now
 	Errors     bool  // the guest's kernel met errors
+	Fresh      bool  // no guest has ever mounted it
 }
 
 // Inspect looks at the data volume at path, which may be in use. The error
@@ -40,7 +41,7 @@ func Inspect(path string) (info Info, err error) {
 	}
 	info.FileSystem = s.size()
 	info.Used = (s.blocks - s.free) * s.blockSize
-	info.Dirty, info.Errors = s.dirty, s.errors
+	info.Dirty, info.Errors, info.Fresh = s.dirty, s.errors, s.fresh
 	return info, nil
 }
 

@@ -15,6 +15,7 @@ type superblock struct {
 	free      int64
 	errors    bool // the guest's kernel met an error in the file system
 	dirty     bool // it was not unmounted: the journal has to be replayed
+	fresh     bool // it was never mounted
 }
 
 func (s superblock) size() int64 { return s.blocks * s.blockSize }
@@ -66,6 +67,7 @@ func readSuperblock(r io.ReaderAt, imageSize int64) (superblock, error) {
 		blocks:    u32(0x4),
 		free:      u32(0xc),
 		errors:    u16(0x3a)&stateErrors != 0,
+		fresh:     u32(0x2c) == 0, // the time of the last mount
 		dirty:     u16(0x3a)&stateValid == 0 || incompat&incompatRecover != 0,
 	}
 	if incompat&incompat64bit != 0 {
