@@ -24,7 +24,7 @@ func (h *Host) Verify(ctx context.Context, id string) (build.Manifest, error) {
 		return build.Manifest{}, err
 	}
 	if !state.Artifacts.Built() {
-		return build.Manifest{}, &Error{Kind: ErrState, Msg: "it is not built", Hint: "mvm tenant build " + id}
+		return build.Manifest{}, &Error{Kind: ErrState, Msg: "it is not built", Hint: h.Command("build", id)}
 	}
 	path := h.Store.Tenant(id).Manifest()
 	data, err := os.ReadFile(path)
@@ -32,11 +32,11 @@ func (h *Host) Verify(ctx context.Context, id string) (build.Manifest, error) {
 		return build.Manifest{}, fmt.Errorf("cannot read the manifest: %w", err)
 	}
 	if !state.Artifacts.Recorded(store.SHA256(data)) {
-		return build.Manifest{}, &build.Error{Kind: build.ErrChanged, Msg: path + " is not what the build wrote", Hint: "mvm tenant build " + id}
+		return build.Manifest{}, &build.Error{Kind: build.ErrChanged, Msg: path + " is not what the build wrote", Hint: h.Command("build", id)}
 	}
 	m, err := build.DecodeManifest(data)
 	if err != nil {
-		return build.Manifest{}, &store.DamagedError{Path: path, Err: err, Remedy: "mvm tenant build " + id}
+		return build.Manifest{}, &store.DamagedError{Path: path, Err: err, Remedy: h.Command("build", id)}
 	}
 	verified := make(chan error, 1)
 	go func() { verified <- build.Verify(m, h.Store.ImagesDir(), build.VerifyFull) }()

@@ -160,7 +160,7 @@ func (h *Host) Manifest(id string) (*build.Manifest, error) {
 	}
 	m, err := build.DecodeManifest(data)
 	if err != nil {
-		return nil, &store.DamagedError{Path: h.Store.Tenant(id).Manifest(), Err: err, Remedy: "mvm tenant build " + id}
+		return nil, &store.DamagedError{Path: h.Store.Tenant(id).Manifest(), Err: err, Remedy: h.Command("build", id)}
 	}
 	return &m, nil
 }

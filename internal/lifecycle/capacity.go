@@ -45,7 +45,7 @@ func (h *Host) checkCapacity(spec tenant.Spec) error {
 	if err := vmm.Fits(host, policy, taken, h.demand(spec)); err != nil {
 		var full *vmm.CapacityError
 		if errors.As(err, &full) && full.What == "2 MiB pages" {
-			return &Error{Kind: ErrHost, Msg: err.Error(), Hint: "reserve more with sysctl vm.nr_hugepages, or run it without: mvm tenant set " + spec.TenantID + " --huge-pages=false"}
+			return &Error{Kind: ErrHost, Msg: err.Error(), Hint: "reserve more with sysctl vm.nr_hugepages, or run it without: " + h.Command("set", spec.TenantID) + " --huge-pages=false"}
 		}
 		return &Error{Kind: ErrHost, Msg: err.Error(), Hint: "stop other tenants, or raise limits.cpu_overcommit or limits.memory_overcommit in " + h.Store.ConfigFile()}
 	}

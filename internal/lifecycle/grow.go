@@ -141,7 +141,7 @@ func (h *Host) growLive(ctx context.Context, s Status, d disk, mib int) (note st
 	})
 	if err != nil {
 		if ctx.Err() == nil && !errors.Is(err, ErrState) {
-			err = &Error{Kind: ErrState, Msg: err.Error(), Hint: "mvm tenant stop " + s.ID}
+			err = &Error{Kind: ErrState, Msg: err.Error(), Hint: h.Command("stop", s.ID)}
 		}
 		return "", err
 	}

@@ -28,7 +28,7 @@ func (h *Host) Target(id string) (ssh.Target, error) {
 		return ssh.Target{}, pausedError(id)
 	}
 	if !status.Running {
-		return ssh.Target{}, &Error{Kind: ErrState, Msg: status.Words(), Hint: "mvm tenant run " + id}
+		return ssh.Target{}, &Error{Kind: ErrState, Msg: status.Words(), Hint: h.Command("run", id)}
 	}
 	return h.target(status.State), nil
 }

@@ -72,9 +72,16 @@ func (h *Host) Name(id string) string {
 	return "tenant " + id
 }
 
-// Command is what a person types to do something with it, for a hint.
+// Command is what a person types to do something with it, for a hint. The dev
+// microVM is built, changed and run by one command.
 func (h *Host) Command(verb, id string) string {
 	if h.Parent != nil {
+		switch verb {
+		case "run", "build", "set":
+			verb = "start"
+		case "show":
+			verb = "status"
+		}
 		return "mvm " + verb
 	}
 	return "mvm tenant " + verb + " " + id

@@ -3,9 +3,11 @@ package lifecycle
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/tenant"
 )
 
@@ -40,5 +42,25 @@ func TestListShowsTenantsOnly(t *testing.T) {
 	}
 	if got := strings.Join(ids, " "); got != "acme damaged stateless" {
 		t.Errorf("listed: %s", got)
+	}
+}
+
+// TestHintsAreCommands: what an error advises for the dev microVM is a command of
+// its own; it is no tenant.
+func TestHintsAreCommands(t *testing.T) {
+	tenants, dev := newHost(t), newHost(t)
+	dev.Parent = tenants
+	for h, command := range map[*Host]string{tenants: `^mvm tenant (run|build) acme$`, dev: `^mvm start$`} {
+		_, target := h.Target("acme")
+		_, paused := h.Pause(t.Context(), "acme")
+		_, verified := h.Verify(t.Context(), "acme")
+		_, ran := h.Run(t.Context(), "acme", RunOptions{})
+		for what, err := range map[string]error{
+			"reach": target, "pause": paused, "verify": verified, "run": ran, "wait": h.waitForTurn(t.Context(), "acme"),
+		} {
+			if hint := fault.Hint(err); !regexp.MustCompile(command).MatchString(hint) {
+				t.Errorf("%s: %v: the hint is %q, want %s", what, err, hint, command)
+			}
+		}
 	}
 }

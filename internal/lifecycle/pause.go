@@ -42,7 +42,7 @@ func (h *Host) setPaused(ctx context.Context, id, act string, to tenant.Phase, a
 // it already is waited for; where there is no VM, the error says at once why.
 func (h *Host) askVM(ctx context.Context, s Status, ask func(supervisor.Client, context.Context) error) error {
 	if !s.supervised {
-		return &Error{Kind: ErrState, Msg: s.Words(), Hint: "mvm tenant run " + s.ID}
+		return &Error{Kind: ErrState, Msg: s.Words(), Hint: h.Command("run", s.ID)}
 	}
 	err := ask(supervisor.Client{Socket: h.Store.Tenant(s.ID).ControlSocket()}, ctx)
 	var absent *supervisor.AbsentError
@@ -50,13 +50,13 @@ func (h *Host) askVM(ctx context.Context, s Status, ask func(supervisor.Client, 
 	case err == nil || ctx.Err() != nil:
 		return err
 	case errors.As(err, &absent):
-		return &Error{Kind: ErrState, Msg: absent.Why, Hint: fmt.Sprintf("wait until it runs (mvm tenant show %s), or stop it: mvm tenant stop %s", s.ID, s.ID)}
+		return &Error{Kind: ErrState, Msg: absent.Why, Hint: fmt.Sprintf("wait until it runs (%s), or stop it: %s", h.Command("show", s.ID), h.Command("stop", s.ID))}
 	case errors.Is(err, supervisor.ErrNoSupervisor): // it does not listen yet, or not any more
 		now, lookErr := h.Observe(s.ID)
 		if lookErr != nil {
 			return lookErr
 		}
-		return &Error{Kind: ErrState, Msg: now.Words(), Hint: "mvm tenant show " + s.ID}
+		return &Error{Kind: ErrState, Msg: now.Words(), Hint: h.Command("show", s.ID)}
 	}
 	return err
 }

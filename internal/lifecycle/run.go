@@ -114,7 +114,7 @@ func (h *Host) spawn(ctx context.Context, id string, held *store.Lock, first sup
 	case ctx.Err() != nil:
 		return err
 	case errors.Is(err, supervisor.ErrStopped):
-		return &Error{Kind: ErrState, Msg: err.Error(), Hint: "mvm tenant run " + id}
+		return &Error{Kind: ErrState, Msg: err.Error(), Hint: h.Command("run", id)}
 	case queued: // its state is no longer this command's
 		return err
 	}
@@ -130,7 +130,7 @@ func (h *Host) spawn(ctx context.Context, id string, held *store.Lock, first sup
 // checkBootable says why the tenant cannot be started, whatever else runs.
 func (h *Host) checkBootable(s Status) error {
 	if !s.Built {
-		return &Error{Kind: ErrState, Msg: "it is not built", Hint: "mvm tenant build " + s.ID}
+		return &Error{Kind: ErrState, Msg: "it is not built", Hint: h.Command("build", s.ID)}
 	}
 	return h.checkTier(s.Spec)
 }

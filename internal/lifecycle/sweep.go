@@ -91,7 +91,7 @@ func (h *Host) atRest(ctx context.Context, id string) (tenant.State, error) {
 		return tenant.State{}, err
 	}
 	if alive {
-		return tenant.State{}, &Error{Kind: ErrState, Msg: status.Words(), Hint: "mvm tenant stop " + id}
+		return tenant.State{}, &Error{Kind: ErrState, Msg: status.Words(), Hint: h.Command("stop", id)}
 	}
 	if live(status.State.Phase) {
 		return status.State, h.sweep(ctx, id)

@@ -106,3 +106,30 @@ func TestOnlyWhatWasUsedIsKept(t *testing.T) {
 		})
 	}
 }
+
+// TestAKilledRunTakesNothingForEver: a run that was killed before there was a
+// supervisor counts as being started, so that two do not both find the last free
+// place. Reconcile ends that also where nothing is to be started again.
+func TestAKilledRunTakesNothingForEver(t *testing.T) {
+	h := newHost(t)
+	spec, err := h.Store.LoadSpec("acme")
+	if err == nil {
+		err = h.wantRunning(t.Context(), "acme", spec)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if taken, err := h.taken(""); err != nil || len(taken) != 1 {
+		t.Fatalf("while it is being started %v are taken, %v", taken, err)
+	}
+	acts, err := h.Reconcile(t.Context(), false)
+	if err != nil || len(acts) != 1 {
+		t.Errorf("%v, %v", acts, err)
+	}
+	if taken, err := h.taken(""); err != nil || len(taken) != 0 {
+		t.Errorf("for ever %v are taken, %v", taken, err)
+	}
+	if acts, err := h.Reconcile(t.Context(), false); err != nil || len(acts) != 0 {
+		t.Errorf("once more: %v, %v", acts, err)
+	}
+}

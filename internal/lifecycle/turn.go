@@ -43,7 +43,7 @@ func (h *Host) waitForTurn(ctx context.Context, id string) error {
 		case err != nil:
 			return err
 		case !live(s.Phase):
-			return &Error{Kind: ErrState, Msg: s.Words(), Hint: "mvm tenant run " + id}
+			return &Error{Kind: ErrState, Msg: s.Words(), Hint: h.Command("run", id)}
 		case s.Phase != tenant.Starting:
 			return nil
 		}
