@@ -150,6 +150,35 @@ func (h *Host) endAdoption(t store.Tenant) error {
 	return nil
 }
 
+// checkAdoptionEnded refuses to remove what is kept for good while the tenant
+// has a name for it, too: an adoption was killed before the spec named it, and
+// the data would stay where nobody looks for it.
+func (h *Host) checkAdoptionEnded(id, name string) error {
+	dir := filepath.Join(h.Store.RetainedDir(), name)
+	mounts, err := mountsIn(dir)
+	if err != nil {
+		return err
+	}
+	t := h.Store.Tenant(id)
+	for _, mount := range mounts {
+		v := tenant.Volume{Mount: mount}
+		if !sameFile(filepath.Join(dir, v.FileName()), t.Volume(v)) {
+			continue
+		}
+		spec, err := h.Store.LoadSpec(id)
+		if err != nil {
+			return err
+		}
+		if _, named := spec.Volumes.At(mount); !named {
+			return &Error{
+				Kind: ErrState, Msg: fmt.Sprintf("tenant %s has it already, by an adoption that was cut short", id),
+				Hint: fmt.Sprintf("end that: mvm tenant volume adopt %s %s; or remove it: mvm tenant volume destroy %[1]s %[3]s --wipe", id, name, mount),
+			}
+		}
+	}
+	return nil
+}
+
 // withData are the names of those retained folders that hold a data volume.
 func (h *Host) withData(names []string) (whole []string, err error) {
 	for _, name := range names {

@@ -68,6 +68,9 @@ func (h *Host) RemoveRetained(ctx context.Context, name string) (already bool, e
 	if err != nil || !there {
 		return err == nil, err
 	}
+	if err := h.checkAdoptionEnded(id, name); err != nil {
+		return false, err
+	}
 	detail := map[string]any{"name": name}
 	if err := h.record("", "retained rm", detail, nil); err != nil {
 		return false, err

@@ -1,13 +1,16 @@
 package lifecycle
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
 )
@@ -124,6 +127,35 @@ func TestAnAdoptionEndsWithWhatWasTaken(t *testing.T) {
 	for _, t2 := range []store.Tenant{own, h.Store.Tenant("nobody")} {
 		if err := h.endAdoption(t2); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestRemovedForGood: nothing that is kept is removed for good as long as an
+// adoption that was killed has left the tenant a name of it that no spec names;
+// what the error advises does it. Once the spec names it, it is the tenant's.
+func TestRemovedForGood(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		h := newHost(t)
+		v := withWork(t, h)
+		kept := keepWork(t, h, v)
+		killAdoption(t, h, v, kept, named)
+		own := h.Store.Tenant("acme").Volume(v)
+		_, err := h.RemoveRetained(t.Context(), filepath.Base(kept))
+		if named {
+			if err != nil || exists(kept) || !exists(own) {
+				t.Errorf("named: %v; kept: %t, the tenant's: %t", err, exists(kept), exists(own))
+			}
+			continue
+		}
+		if hint := fault.Hint(err); !errors.Is(err, ErrState) || !strings.Contains(hint, "mvm tenant volume destroy acme /srv/work --wipe") {
+			t.Errorf("%v, hint %q", err, hint)
+		}
+		if !exists(kept) || !exists(own) {
+			t.Error("it was refused and done")
+		}
+		if _, err := h.DestroyVolume(t.Context(), "acme", v.Mount, true); err != nil || exists(kept) || exists(own) {
+			t.Errorf("wiped: %v; kept: %t, the tenant's: %t", err, exists(kept), exists(own))
 		}
 	}
 }
