@@ -97,9 +97,8 @@ func (h *Host) instance(id string) (string, error) {
 }
 
 func (h *Host) buildRequest(ctx context.Context, spec tenant.Spec, o BuildOptions) (build.Request, error) {
-	previous, err := h.Manifest(spec.TenantID)
-	var damaged *store.DamagedError // which this build replaces
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.As(err, &damaged) {
+	previous, err := h.recordedManifest(spec.TenantID)
+	if err != nil {
 		return build.Request{}, err
 	}
 	instance, err := h.instance(spec.TenantID)
@@ -161,6 +160,27 @@ func (h *Host) Manifest(id string) (*build.Manifest, error) {
 	m, err := build.DecodeManifest(data)
 	if err != nil {
 		return nil, &store.DamagedError{Path: h.Store.Tenant(id).Manifest(), Err: err, Remedy: h.Command("build", id)}
+	}
+	return &m, nil
+}
+
+// recordedManifest is the manifest that a build wrote. One that is damaged, or that
+// somebody changed, is none: the next build makes another, and vouches for it.
+func (h *Host) recordedManifest(id string) (*build.Manifest, error) {
+	data, err := os.ReadFile(h.Store.Tenant(id).Manifest())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the manifest: %w", err)
+	}
+	state, err := h.Store.LoadState(id)
+	if err != nil || !state.Artifacts.Recorded(store.SHA256(data)) {
+		return nil, err
+	}
+	m, err := build.DecodeManifest(data)
+	if err != nil { // of a later version of mvm
+		return nil, nil
 	}
 	return &m, nil
 }

@@ -37,7 +37,7 @@ RequiresMountsFor=%[4]s
 Type=oneshot
 RemainAfterExit=yes
 TimeoutStartSec=infinity
-SuccessExitStatus=1 3 4 5
+SuccessExitStatus=1 2 3 4 5
 TimeoutStopSec=5min
 ExecStart=%[1]s --root %[2]s reconcile
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/auser/mvm/internal/build"
@@ -50,4 +51,49 @@ func TestVerifyIsInterrupted(t *testing.T) {
 	if _, err := h.Verify(ctx, "acme"); !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v", err)
 	}
+}
+
+// TestOnlyARecordedManifestCounts: one that somebody changed is none to the next
+// build, however plausible. That build would find everything up to date, and the
+// change would be on record as what it had built.
+func TestOnlyARecordedManifestCounts(t *testing.T) {
+	h := newHost(t)
+	m := build.Manifest{Version: build.ManifestVersion, Tenant: "acme", Image: strings.Repeat("0123", 16), Source: build.Source{NARHash: "sha256-one", Lock: []byte("{}")}}
+	if err := h.link(t.Context(), "acme", m); err != nil {
+		t.Fatal(err)
+	}
+	spec, err := h.Store.LoadSpec("acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := func(want bool) {
+		t.Helper()
+		if req, err := h.buildRequest(t.Context(), spec, BuildOptions{}); err != nil || (req.PreviousManifest != nil) != want {
+			t.Errorf("it counts: %t, %v, want %t", req.PreviousManifest != nil, err, want)
+		}
+	}
+	counts(true)
+	m.Source.NARHash = "sha256-forged"
+	data, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := h.Store.Tenant("acme").Manifest()
+	for _, forged := range [][]byte{data, []byte("{")} {
+		if err := os.WriteFile(path, forged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		counts(false)
+	}
+	if err := h.announce("acme", store.SHA256(data)); err != nil { // a build was killed that had made it
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	counts(true)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	counts(false)
 }
