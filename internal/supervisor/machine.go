@@ -67,11 +67,27 @@ type verdict struct {
 	why   string
 }
 
-// decide applies the restart policy. inARow counts the restarts since a run
-// that lasted longer than the restart window, lately those since one that lasted
-// calm times as long: a guest that ends every other minute, for years, is no
-// crash loop, but need not fill the record of what ran.
-func decide(policy tenant.Restart, e ending, inARow, lately int) verdict {
+// series counts restarts: those in a row, each after a run that was shorter than
+// the restart window, and those since a run that lasted calm times as long. A
+// guest that ends every other minute, for years, is no crash loop, but need not
+// fill the record of what ran.
+type series struct{ inARow, lately int }
+
+// after is what a run of this length leaves of the series.
+func (s series) after(ran, window time.Duration) series {
+	if ran > window {
+		s.inARow = 0
+	}
+	if ran > calm*window {
+		s.lately = 0
+	}
+	return s
+}
+
+func (s series) next() series { return series{s.inARow + 1, s.lately + 1} }
+
+// decide applies the restart policy.
+func decide(policy tenant.Restart, e ending, s series) verdict {
 	limit := maxRestarts
 	switch {
 	case e.rebooted:
@@ -83,11 +99,11 @@ func decide(policy tenant.Restart, e ending, inARow, lately int) verdict {
 	case policy.Mode == tenant.RestartOnFailure:
 		limit = maxFailures
 	}
-	if inARow >= limit {
-		return verdict{why: fmt.Sprintf("gave up after %d restarts in a row; the last one: %s", inARow, e.reason)}
+	if s.inARow >= limit {
+		return verdict{why: fmt.Sprintf("gave up after %d restarts in a row; the last one: %s", s.inARow, e.reason)}
 	}
-	if e.rebooted && lately < rebootsAtOnce {
+	if e.rebooted && s.lately < rebootsAtOnce {
 		return verdict{again: true, why: e.reason}
 	}
-	return verdict{again: true, after: min(firstBackoff<<min(lately, 16), longestPause), why: e.reason}
+	return verdict{again: true, after: min(firstBackoff<<min(s.lately, 16), longestPause), why: e.reason}
 }

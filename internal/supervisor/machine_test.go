@@ -76,10 +76,41 @@ func TestDecide(t *testing.T) {
 		}
 		// How long it ran by the clock, even less than no time, makes no odds.
 		for _, ran := range []time.Duration{0, -48 * time.Hour, 48 * time.Hour} {
-			got := decide(policy, ending{rebooted: c.rebooted, ran: ran, reason: "it ended"}, c.inARow, c.lately)
+			got := decide(policy, ending{rebooted: c.rebooted, ran: ran, reason: "it ended"}, series{c.inARow, c.lately})
 			if got.again != c.again || got.after != c.after || got.why == "" {
 				t.Errorf("decide(%s, rebooted %v, ran %s, %d in a row) = %+v, want again %v after %v", c.policy, c.rebooted, ran, c.inARow, got, c.again, c.after)
 			}
+		}
+	}
+}
+
+// TestRestartsOfADay: how often a guest starts in a day that reboots after each
+// run of the same length, and whether it goes on.
+func TestRestartsOfADay(t *testing.T) {
+	const window, day = time.Minute, 24 * time.Hour
+	for ran, c := range map[time.Duration]struct {
+		most int
+		on   bool
+	}{
+		time.Second:      {11, false}, // a loop that ends
+		61 * time.Second: {260, true}, // held back
+		9 * time.Minute:  {110, true}, // less so, for what it is
+		11 * time.Minute: {131, true}, // not at all
+	} {
+		starts, on := 1, true
+		s := series{}
+		for now := ran; now < day && on; now += ran {
+			s = s.after(ran, window)
+			v := decide(tenant.Restart{Mode: tenant.RestartAlways}, ending{rebooted: true, ran: ran}, s)
+			if on = v.again; on {
+				starts, s, now = starts+1, s.next(), now+v.after
+			}
+			if ran > calm*window && v.after > 0 {
+				t.Errorf("after %s it waits for %s", ran, v.after)
+			}
+		}
+		if on != c.on || starts > c.most || starts < c.most*9/10 {
+			t.Errorf("rebooting after %s it starts %d times a day, and goes on: %t; want %d at most, %t", ran, starts, on, c.most, c.on)
 		}
 	}
 }

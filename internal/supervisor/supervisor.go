@@ -189,13 +189,14 @@ const smallestFileLimit = 64 << 20
 // live runs the VM, again and again as the policy says.
 func (s *supervisor) live(ctx context.Context, terminate <-chan os.Signal) error {
 	window := time.Duration(s.config.Limits.RestartWindowSec) * time.Second
-	for tried, inARow, lately := 0, 0, 0; ; tried, inARow, lately = tried+1, inARow+1, lately+1 {
-		up, req, err := s.start(ctx, inARow, terminate)
+	restarts := series{}
+	for first := true; ; first = false {
+		up, req, err := s.start(ctx, restarts.inARow, terminate)
 		if req != nil {
 			s.tell(Progress{Error: ErrStopped.Error(), Stopped: true})
 			return s.stop(ctx, nil, *req)
 		}
-		if err != nil && tried == 0 && s.first == Once {
+		if err != nil && first && s.first == Once {
 			s.failStart(err)
 			return s.enter(evFailed, err.Error(), nil)
 		}
@@ -209,17 +210,12 @@ func (s *supervisor) live(ctx context.Context, terminate <-chan os.Signal) error
 			}
 			e = s.ended(ctx, up)
 		}
-		if e.ran > window {
-			inARow = 0
-		}
-		if e.ran > calm*window {
-			lately = 0
-		}
+		restarts = restarts.after(e.ran, window)
 		policy, failed := s.policy()
 		if failed != nil {
 			return errors.Join(failed, s.enter(evFailed, failed.Error(), nil))
 		}
-		v := decide(policy, e, inARow, lately)
+		v := decide(policy, e, restarts)
 		if !v.again {
 			failed := s.enter(evFailed, v.why, func(st *tenant.State) { st.GaveUp = err == nil })
 			s.startFailed(err, v)
@@ -234,6 +230,7 @@ func (s *supervisor) live(ctx context.Context, terminate <-chan os.Signal) error
 			return s.stop(ctx, nil, req)
 		}
 		s.seat.take(absence{why: "it is starting"})
+		restarts = restarts.next()
 	}
 }
 
