@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/proc"
 	"github.com/auser/mvm/internal/ssh"
 	"github.com/auser/mvm/internal/store"
@@ -106,6 +107,9 @@ func (h *Host) spawn(ctx context.Context, id string, held *store.Lock, first sup
 		}
 		progress(p)
 	})
+	if errors.Is(err, build.ErrChanged) {
+		err = &Error{Err: err, Hint: fmt.Sprintf("find out who changed it; %s builds it anew", h.Command("build", id))}
+	}
 	switch {
 	case err == nil:
 		return nil

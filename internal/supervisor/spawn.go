@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/store"
@@ -41,6 +42,7 @@ type Progress struct {
 
 	Queued  bool `json:"queued,omitempty"`  // nothing more happens until it is the guest's turn to boot
 	Stopped bool `json:"stopped,omitempty"` // the error is ErrStopped
+	Changed bool `json:"changed,omitempty"` // the error is build.ErrChanged
 }
 
 // last says that nothing more is to come.
@@ -113,6 +115,8 @@ func follow(ctx context.Context, r *os.File, log string, progress func(Progress)
 		switch {
 		case p.Stopped:
 			return ErrStopped
+		case p.Changed:
+			return &fault.Error{Kind: build.ErrChanged, Msg: p.Error, Hint: p.Hint}
 		case p.Error != "":
 			return &fault.Error{Msg: p.Error, Hint: p.Hint}
 		case p.Up:

@@ -84,7 +84,7 @@ func (l *launch) load(context.Context) error {
 	}
 	manifestSHA256 := store.SHA256(data)
 	if !l.state.Artifacts.Recorded(manifestSHA256) {
-		return l.changed(fmt.Errorf("the manifest %s is not that of the last build: somebody changed it", l.t.Manifest()))
+		return changed(fmt.Errorf("the manifest %s is not that of the last build: somebody changed it", l.t.Manifest()))
 	}
 	if l.manifest, err = build.DecodeManifest(data); err != nil {
 		return err
@@ -128,18 +128,13 @@ func (l *launch) useImage() {
 	a.KernelPath, a.RootfsPath, a.InitrdPath, a.FCBaseConfig = path(build.Kernel), path(build.Rootfs), path(build.Initrd), path(build.BaseConfig)
 }
 
-// changed refuses artifacts that are not what was built.
-func (l *launch) changed(err error) error {
-	return &fault.Error{Err: err, Hint: "find out who changed it; mvm tenant build --force " + l.t.ID + " builds it anew"}
-}
+// changed refuses artifacts that are not what was built. With which command they
+// are built anew is for whoever started this to say.
+func changed(err error) error { return &fault.Error{Kind: build.ErrChanged, Err: err} }
 
 // verify refuses artifacts that changed since the build.
 func (l *launch) verify(context.Context) error {
-	err := build.Verify(l.manifest, l.store.ImagesDir(), build.VerifyQuick)
-	if errors.Is(err, build.ErrChanged) {
-		return l.changed(err)
-	}
-	return err
+	return build.Verify(l.manifest, l.store.ImagesDir(), build.VerifyQuick)
 }
 
 func (l *launch) attachNetwork(ctx context.Context) error {

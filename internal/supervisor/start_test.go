@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/auser/mvm/internal/audit"
 	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/config"
+	"github.com/auser/mvm/internal/fault"
 	"github.com/auser/mvm/internal/store"
 	"github.com/auser/mvm/internal/tenant"
 	"github.com/auser/mvm/internal/vmm/firecracker"
@@ -68,6 +70,37 @@ func TestAStartRecordsItsVMM(t *testing.T) {
 	for _, e := range entries {
 		if e.Act != "start" || e.Detail["vmm"] != "firecracker 1.16.1" || e.Detail["no_jailer"] != true {
 			t.Errorf("recorded %+v", e)
+		}
+	}
+	if err := os.WriteFile(tn.Manifest(), append(manifest, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&launch{supervisor: s}).load(t.Context()); !errors.Is(err, build.ErrChanged) {
+		t.Errorf("with another manifest: %v", err)
+	}
+}
+
+// TestWhoStartsItHearsWhy: what a supervisor says of a start that failed is heard
+// with its advice, and artifacts that were changed as what they are.
+func TestWhoStartsItHearsWhy(t *testing.T) {
+	for name, c := range map[string]struct {
+		failed  error
+		changed bool
+		hint    string
+	}{
+		"changed": {changed(errors.New("the kernel is another")), true, ""},
+		"other":   {&fault.Error{Msg: "the kernel is missing", Hint: "find it"}, false, "find it"},
+	} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		s := &supervisor{log: slog.New(slog.DiscardHandler), progress: w}
+		s.failStart(c.failed) // which closes its end
+		err = follow(t.Context(), r, "its log", func(Progress) {})
+		if err == nil || err.Error() != c.failed.Error() || errors.Is(err, build.ErrChanged) != c.changed || fault.Hint(err) != c.hint {
+			t.Errorf("%s: heard %v, hint %q", name, err, fault.Hint(err))
 		}
 	}
 }

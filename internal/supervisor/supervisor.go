@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auser/mvm/internal/audit"
+	"github.com/auser/mvm/internal/build"
 	"github.com/auser/mvm/internal/config"
 	"github.com/auser/mvm/internal/crash"
 	"github.com/auser/mvm/internal/fault"
@@ -466,5 +467,5 @@ func (s *supervisor) tell(p Progress) {
 
 func (s *supervisor) failStart(err error) {
 	s.log.Error("cannot start", "error", err)
-	s.tell(Progress{Error: err.Error(), Hint: fault.Hint(err)})
+	s.tell(Progress{Error: err.Error(), Hint: fault.Hint(err), Changed: errors.Is(err, build.ErrChanged)})
 }
