@@ -132,7 +132,7 @@ func (e *DamagedError) Unwrap() error { return e.Err }
 
 // Advice is the hint that goes with the error.
 func (e *DamagedError) Advice() string {
-	return "restore the file from a backup, or move it aside and keep it: mvm writes another"
+	return "restore the file from a backup, or move it aside and keep it: mvm writes another, and mvm audit verify says so for good"
 }
 
 // Head is the last line of a record. It is also kept in a file of its own: a
