@@ -178,13 +178,7 @@ func Stop(ctx context.Context, vm VM, grace time.Duration, ask func(context.Cont
 		case <-asking.Done():
 		}
 	}()
-	if err := request(asking, vm, ask); err == nil {
-		select {
-		case <-vm.Done():
-			return false, nil
-		case <-asking.Done():
-		}
-	}
+	persuade(asking, vm, ask)
 	select {
 	case <-vm.Done(): // the request failed because it was gone
 		return false, nil
@@ -201,16 +195,49 @@ func Stop(ctx context.Context, vm VM, grace time.Duration, ask func(context.Cont
 	}
 }
 
-// request tries the ways to ask a guest in turn, the surest first.
-func request(ctx context.Context, vm VM, ask func(context.Context) error) error {
-	err := vm.RequestStop(ctx)
-	if err != nil && ask != nil {
-		err = ask(ctx)
+// persuade asks the guest until it has ended, ctx ends, or there is no way to
+// ask it. A press of the button may go unheard, as by a guest that still boots:
+// that one is asked again, ever less often.
+func persuade(ctx context.Context, vm VM, ask func(context.Context) error) {
+	for pause := askAgain; ; pause = min(2*pause, askAgainAtMost) {
+		heard, err := request(ctx, vm, ask)
+		if err != nil {
+			return
+		}
+		var again <-chan time.Time
+		if !heard {
+			again = time.After(pause)
+		}
+		select {
+		case <-again:
+		case <-vm.Done():
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
-	if button, ok := vm.(PowerButton); ok && err != nil {
+}
+
+const (
+	askAgain       = time.Second
+	askAgainAtMost = 8 * time.Second
+)
+
+// request tries the ways to ask a guest in turn, the surest first. heard is
+// false where it may not have heard.
+func request(ctx context.Context, vm VM, ask func(context.Context) error) (heard bool, err error) {
+	if err = vm.RequestStop(ctx); err == nil {
+		return true, nil
+	}
+	if ask != nil {
+		if err = ask(ctx); err == nil {
+			return true, nil
+		}
+	}
+	if button, ok := vm.(PowerButton); ok {
 		err = button.PowerButton(ctx)
 	}
-	return err
+	return false, err
 }
 
 // killDeadline is how long a killed VMM may take to be gone. It is long,

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -197,4 +198,46 @@ func TestStop(t *testing.T) {
 	if forced, err := Stop(t.Context(), gone, time.Minute, hang); forced || err != nil {
 		t.Errorf("one that ends under the question: %v, %v", forced, err)
 	}
+}
+
+// withButton is a VM whose guest does not hear its button.
+type withButton struct {
+	fakeVM
+	pressed []time.Time
+}
+
+func (v *withButton) PowerButton(context.Context) error {
+	v.pressed = append(v.pressed, time.Now())
+	return nil
+}
+
+// TestStopWhileItBoots: a guest that cannot be reached yet is asked again.
+func TestStopWhileItBoots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		boots := &withButton{fakeVM: fakeVM{done: make(chan struct{}), request: ErrUnsupported}}
+		booted, asked := time.Now().Add(30*time.Second), 0
+		ask := func(context.Context) error {
+			if time.Now().Before(booted) {
+				return errors.New("no route to host")
+			}
+			asked++
+			time.AfterFunc(20*time.Second, func() { close(boots.done) })
+			return nil
+		}
+		forced, err := Stop(t.Context(), boots, 2*time.Minute, ask)
+		if late := time.Since(booted.Add(20 * time.Second)); forced || err != nil || asked != 1 || late > askAgainAtMost {
+			t.Errorf("forced: %v, %v; asked %d times; %s late", forced, err, asked, late)
+		}
+		if n := len(boots.pressed); n < 5 || n > 10 {
+			t.Errorf("its button was pressed %d times: %v", n, boots.pressed)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // it never hears
+		deaf := &withButton{fakeVM: fakeVM{done: make(chan struct{}), request: ErrUnsupported}}
+		began := time.Now()
+		forced, err := Stop(t.Context(), deaf, time.Minute, nil)
+		if took := time.Since(began); !forced || err != nil || took != time.Minute {
+			t.Errorf("forced: %v, %v, after %s", forced, err, took)
+		}
+	})
 }
