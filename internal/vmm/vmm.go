@@ -197,13 +197,16 @@ func Stop(ctx context.Context, vm VM, grace time.Duration, ask func(context.Cont
 
 // persuade asks the guest until it has ended, ctx ends, or there is no way to
 // ask it. A press of the button may go unheard, as by a guest that still boots:
-// that one is asked again, ever less often.
+// that one is asked again, ever less often. What was asked once has its time,
+// also where it cannot be asked again: it may be about to end.
 func persuade(ctx context.Context, vm VM, ask func(context.Context) error) {
+	asked := false
 	for pause := askAgain; ; pause = min(2*pause, askAgainAtMost) {
 		heard, err := request(ctx, vm, ask)
-		if err != nil {
+		if err != nil && !asked {
 			return
 		}
+		asked = true
 		var again <-chan time.Time
 		if !heard {
 			again = time.After(pause)

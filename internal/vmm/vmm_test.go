@@ -200,14 +200,18 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// withButton is a VM whose guest does not hear its button.
+// withButton is a VM with a button, which breaks after so many presses, 0: never.
 type withButton struct {
 	fakeVM
 	pressed []time.Time
+	breaks  int
 }
 
 func (v *withButton) PowerButton(context.Context) error {
 	v.pressed = append(v.pressed, time.Now())
+	if v.breaks > 0 && len(v.pressed) > v.breaks {
+		return errors.New("the VMM is on its way out")
+	}
 	return nil
 }
 
@@ -238,6 +242,14 @@ func TestStopWhileItBoots(t *testing.T) {
 		forced, err := Stop(t.Context(), deaf, time.Minute, nil)
 		if took := time.Since(began); !forced || err != nil || took != time.Minute {
 			t.Errorf("forced: %v, %v, after %s", forced, err, took)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // it heard, and cannot be asked again while it ends
+		ends := &withButton{fakeVM: fakeVM{done: make(chan struct{}), request: ErrUnsupported}, breaks: 1}
+		time.AfterFunc(10*time.Second, func() { close(ends.done) })
+		forced, err := Stop(t.Context(), ends, time.Minute, nil)
+		if forced || err != nil || ends.killed || len(ends.pressed) < 2 {
+			t.Errorf("forced: %v, %v; its button was pressed at %v", forced, err, ends.pressed)
 		}
 	})
 }
