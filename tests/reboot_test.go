@@ -84,9 +84,9 @@ func (k *killEnv) startsLater(t *testing.T) {
 		rename(image, away)
 		fails()
 		if policy == "unless-stopped" {
-			if s := k.show(t); s.Phase != "restarting" || !strings.Contains(s.Reason, "could not be started: ") {
-				t.Errorf("%s: it is %+v", policy, s)
-			}
+			k.waitFor(t, func(s observed) bool { // between two tries, it may be at one
+				return s.Phase == "restarting" && strings.Contains(s.Reason, "could not be started: ")
+			})
 			if said := k.mvm(t, "reconcile"); !strings.Contains(said, "everything is as it should be") {
 				t.Errorf("while it is tried again reconcile did: %s", said)
 			}
