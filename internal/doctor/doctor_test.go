@@ -195,7 +195,7 @@ func TestConnectionTable(t *testing.T) {
 		level         Level
 		fix           string
 	}{
-		{0, 8192, OK, ""}, {2, 8192, OK, ""},
+		{0, 8192, OK, ""}, {2, 8192, OK, ""}, {3, 0, OK, ""}, // 0 is no limit
 		{3, 8192, Warning, "sysctl net.netfilter.nf_conntrack_max=12288, and in /etc/sysctl.d for the next boot"},
 	} {
 		if f := connectionFinding(c.tenants, c.size); f.Level != c.level || f.Fix != c.fix {

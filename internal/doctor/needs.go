@@ -322,6 +322,9 @@ func (h host) connectionTable(context.Context) Finding {
 
 // connectionFinding compares what tenants may take with what there is.
 func connectionFinding(tenants, size int) Finding {
+	if size == 0 {
+		return ok("the kernel sets it no limit, and mvm %d connections for each tenant", network.FlowLimit)
+	}
 	if want := tenants * network.FlowLimit; want > size {
 		return warning(fmt.Sprintf("sysctl net.netfilter.nf_conntrack_max=%d, and in /etc/sysctl.d for the next boot", want),
 			"it holds %d connections: %d tenants with %d each leave the host and the others none", size, size/network.FlowLimit, network.FlowLimit)
