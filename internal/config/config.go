@@ -120,13 +120,14 @@ func Default() Config {
 
 // StopTimeout is how long a guest may take to stop before it is killed. Emulated
 // guests that stop side by side, as when the host goes down, share its CPUs: a
-// guest that is killed for want of one loses what it was writing.
+// guest that is killed for want of one loses what it was writing. It is less than
+// who wants a guest stopped at once waits for who has asked it to stop.
 func (c Config) StopTimeout() time.Duration {
 	switch {
 	case c.Limits.StopTimeoutSec > 0:
 		return time.Duration(c.Limits.StopTimeoutSec) * time.Second
 	case c.Tier == TierSoftware:
-		return 2 * time.Minute
+		return 45 * time.Second
 	}
 	return 20 * time.Second
 }

@@ -131,7 +131,7 @@ func TestStopTimeout(t *testing.T) {
 	for doc, want := range map[string]time.Duration{
 		"":                                20 * time.Second,
 		"tier = 'kvm'":                    20 * time.Second,
-		"tier = 'software'":               2 * time.Minute,
+		"tier = 'software'":               45 * time.Second,
 		"[limits]\nstop_timeout_sec = 20": 20 * time.Second,
 		"tier = 'software'\n[limits]\nstop_timeout_sec = 20": 20 * time.Second,
 	} {

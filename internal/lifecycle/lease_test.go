@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,5 +81,30 @@ func TestLeaseRefusesAClash(t *testing.T) {
 	leases, err := h.leases()
 	if err != nil || len(leases.Leases()) != 1 {
 		t.Errorf("leases = %v, %v", leases, err)
+	}
+}
+
+// TestNoTwoTenantsShareAUser: counted from another number, the next tenant's
+// user could be one that another tenant has.
+func TestNoTwoTenantsShareAUser(t *testing.T) {
+	h := newHost(t)
+	for _, id := range []string{"first", "second"} {
+		if err := makeFolders(h.Store.Tenant(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	base := h.Config.Limits.UIDBase
+	first, err := h.lease(t.Context(), tenant.Spec{TenantID: "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Config.Limits.UIDBase--
+	var refused *Error
+	if state, err := h.lease(t.Context(), tenant.Spec{TenantID: "second"}); !errors.As(err, &refused) || !strings.Contains(refused.Hint, fmt.Sprint("back to ", base)) {
+		t.Errorf("users %d and %d, %v", first.UID, state.UID, err)
+	}
+	h.Config.Limits.UIDBase = base
+	if second, err := h.lease(t.Context(), tenant.Spec{TenantID: "second"}); err != nil || second.UID == first.UID {
+		t.Errorf("users %d and %d, %v", first.UID, second.UID, err)
 	}
 }

@@ -35,6 +35,9 @@ func (h *Host) lease(ctx context.Context, spec tenant.Spec) (tenant.State, error
 	if other, clash := tenant.Clash(h.Store.Scope, id, leases.IDs()); clash {
 		return tenant.State{}, &tenant.InputError{Msg: fmt.Sprintf("the names derived from %s are those of tenant %s", id, other), Hint: "choose another id"}
 	}
+	if err := h.sameUsers(id, leases); err != nil {
+		return tenant.State{}, err
+	}
 	if changed {
 		if err := h.saveLeases(leases); err != nil {
 			return tenant.State{}, err
@@ -56,6 +59,33 @@ func (h *Host) lease(ctx context.Context, spec tenant.Spec) (tenant.State, error
 		CreatedAt: now, Phase: tenant.Created, Since: now,
 	}
 	return state, h.Store.CreateState(id, state)
+}
+
+// sameUsers refuses another tenant where the settings count users from another
+// number than when those that are there got theirs: two could get the same one.
+// Each of them passed here, so the first that can be read speaks for all.
+func (h *Host) sameUsers(id string, leases *ipam.Registry) error {
+	for other, ip := range leases.Leases() {
+		if other == id {
+			continue
+		}
+		state, err := h.Store.LoadState(other)
+		if err != nil {
+			continue // it is being created, or reconcile tells of it
+		}
+		index, err := ipam.Index(h.subnet(), ip)
+		if err != nil {
+			return err
+		}
+		if base := state.UID - index; base != h.Config.Limits.UIDBase {
+			return &Error{
+				Kind: ErrState, Msg: fmt.Sprintf("tenants have users counted from %d, and limits.uid_base is %d now", base, h.Config.Limits.UIDBase),
+				Hint: fmt.Sprintf("set limits.uid_base back to %d, and destroy all tenants before you change it", base),
+			}
+		}
+		return nil
+	}
+	return nil
 }
 
 // leases reads the registry of addresses. One that is damaged is rebuilt from

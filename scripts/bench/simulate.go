@@ -25,6 +25,8 @@ type simulation struct {
 
 const simulated = "sim-"
 
+var subnet = netip.MustParsePrefix("10.50.0.1/16") // the default
+
 func simulatedID(i int) string { return fmt.Sprintf("%s%05d", simulated, i) }
 
 // simulate makes n tenants, like the first one.
@@ -41,6 +43,15 @@ func (h *host) simulate(n int) (*simulation, error) {
 	if err != nil {
 		return nil, err
 	}
+	ip, err := netip.ParseAddr(state.Net.IP)
+	if err != nil {
+		return nil, err
+	}
+	own, err := ipam.Index(subnet, ip)
+	if err != nil {
+		return nil, err
+	}
+	uidBase := state.UID - own
 	s := &simulation{h, n, n}
 	return s, h.changeLeases(func(leases *ipam.Registry) error {
 		for i := range n {
@@ -49,7 +60,11 @@ func (h *host) simulate(n int) (*simulation, error) {
 			if err != nil {
 				return err
 			}
-			state.Net.IP = addr.String()
+			index, err := ipam.Index(subnet, addr)
+			if err != nil {
+				return err
+			}
+			state.Net.IP, state.UID = addr.String(), uidBase+index
 			if err := h.make(id, state, manifest, marks); err != nil {
 				return err
 			}
@@ -181,7 +196,7 @@ func (h *host) removeSimulated() error {
 }
 
 func (h *host) changeLeases(change func(*ipam.Registry) error) error {
-	leases, err := ipam.Load(h.store.LeasesFile(), netip.MustParsePrefix("10.50.0.1/16"))
+	leases, err := ipam.Load(h.store.LeasesFile(), subnet)
 	if err != nil {
 		return err
 	}
