@@ -25,7 +25,7 @@ type simulation struct {
 
 const simulated = "sim-"
 
-var subnet = netip.MustParsePrefix("10.50.0.1/16") // the default
+var subnet = netip.MustParsePrefix(gateway + "/16")
 
 func simulatedID(i int) string { return fmt.Sprintf("%s%05d", simulated, i) }
 
