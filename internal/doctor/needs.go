@@ -327,7 +327,7 @@ func connectionFinding(tenants, size int) Finding {
 	}
 	if want := tenants * network.FlowLimit; want > size {
 		return warning(fmt.Sprintf("sysctl net.netfilter.nf_conntrack_max=%d, and in /etc/sysctl.d for the next boot", want),
-			"it holds %d connections: %d tenants with %d each leave the host and the others none", size, size/network.FlowLimit, network.FlowLimit)
+			"it holds %d connections: %d tenants with %d each leave the host and the others none", size, (size+network.FlowLimit-1)/network.FlowLimit, network.FlowLimit)
 	}
 	return ok("it holds %d connections, %d for each tenant", size, network.FlowLimit)
 }
