@@ -39,6 +39,9 @@ func Replaceable(path string) (string, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Lstat(path); err == nil { // what it was to lead to may be a disk that is not mounted
+			return "", &tenant.InputError{Msg: path + " is a link to what is not there", Hint: "name a file that can be written"}
+		}
 		_, err = os.Stat(filepath.Dir(path))
 	case err != nil:
 	case info.IsDir():

@@ -92,4 +92,11 @@ func TestOnlyFilesAreReplaced(t *testing.T) {
 			t.Errorf("%s becomes %s, %v", path, to, err)
 		}
 	}
+	lost := pipe + "-lost"
+	if err := os.Symlink("nowhere", lost); err != nil {
+		t.Fatal(err)
+	}
+	if to, err := Replaceable(lost); fault.Code(err) != 2 || !strings.Contains(err.Error(), lost+" is a link to what is not there") {
+		t.Errorf("%s becomes %s, %v", lost, to, err)
+	}
 }
