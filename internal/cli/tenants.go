@@ -102,7 +102,7 @@ func (a *app) withSeveral(ctx context.Context, h *lifecycle.Host, v tenantsVerb,
 		mu   sync.Mutex // the lines about one tenant stay together
 		errs = make([]error, len(ids))
 	)
-	all.SetLimit(max(limit, 1))
+	all.SetLimit(limit)
 	for i, id := range ids {
 		all.Go(func() error {
 			if errs[i] = ctx.Err(); errs[i] != nil {

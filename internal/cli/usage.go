@@ -78,6 +78,8 @@ func checkValues(cmd *cobra.Command, _ []string) (err error) {
 		hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
 		switch {
 		case err != nil || slices.Contains(takenBack, f.Name):
+		case f.Name == "parallel" && (f.Value.String() == "0" || strings.HasPrefix(f.Value.String(), "-")):
+			err = &tenant.InputError{Msg: fmt.Sprintf("--parallel takes 1 or more, not %s", f.Value), Hint: hint}
 		case f.Value.Type() == "string" && f.Value.String() == "", isList && len(list.GetSlice()) == 0:
 			err = &tenant.InputError{Msg: fmt.Sprintf("--%s has an empty value", f.Name), Hint: "leave it out, or say what it is to be; " + hint}
 		case f.Value.Type() == "duration" && strings.HasPrefix(f.Value.String(), "-"):
