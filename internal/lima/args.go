@@ -70,11 +70,12 @@ var (
 	appliers  = [][]string{{"apply"}}
 	importers = [][]string{{"tenant", "volume", "import"}, {"t", "volume", "import"}}
 	exporters = [][]string{{"tenant", "volume", "export"}, {"t", "volume", "export"}}
+	tracers   = [][]string{{"tenant", "run"}, {"t", "run"}}
 )
 
 // furtherValues are flags whose values are no words of builders', runners' and
-// checkers', and mean the same inside.
-var furtherValues = []string{"--engine", "--parallel", "--timeout", "--wait"}
+// checkers', and mean the same inside, if only that there is no such flag.
+var furtherValues = []string{"--engine", "--parallel", "--timeout", "--trace", "--wait"}
 
 // runners are the verbs that start tenants.
 var runners = [][]string{{"tenant", "run"}, {"t", "run"}, {"tenant", "restart"}, {"t", "restart"}}
@@ -106,7 +107,7 @@ func valueFlag(flag string, words []string) func(in *Inputs, i int) {
 		return (*Inputs).fleet
 	case flag == "--override-input":
 		return func(in *Inputs, i int) { in.Overrides = append(in.Overrides, i) }
-	case flag == "--trace":
+	case flag == "--trace" && begins(words, tracers):
 		return (*Inputs).traceTo
 	case slices.Contains(furtherValues, flag):
 		return func(*Inputs, int) {}

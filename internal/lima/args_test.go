@@ -52,6 +52,9 @@ func TestFindInputs(t *testing.T) {
 		{dir: with, args: []string{"tenant", "secrets", "set", "a", "k", "--from-env", "V"}, want: []string{"tenant", "secrets", "set", "a", "k", "--from-file", "-"}, variable: "V"},
 		{dir: with, args: []string{"tenant", "run", "--trace", "t.json", "a"}, want: []string{"tenant", "run", "--trace", "t.json", "a"}, runs: []string{"a"}, trace: filepath.Join(with, "t.json")},
 		{dir: with, args: []string{"t", "run", "a", "--trace=/t.json"}, want: []string{"t", "run", "a", "--trace", "/t.json"}, runs: []string{"a"}, trace: "/t.json"},
+		// No other command has the flag, so nothing is written for it.
+		{dir: with, args: []string{"tenant", "restart", "a", "--trace", "t.json"}, want: []string{"tenant", "restart", "a", "--trace", "t.json"}, runs: []string{"a"}},
+		{dir: with, args: []string{"tenant", "stop", "a", "--trace=t.json"}, want: []string{"tenant", "stop", "a", "--trace", "t.json"}},
 		{dir: with, args: []string{"tenant", "build", "--engine", "docker", "a"}, want: []string{"tenant", "build", "--engine", "docker", "a"}, tenant: "a"},
 		{dir: with, args: []string{"flake", "check", "--override-input", "n=./x", "--override-input=m=/y", "./z"}, want: []string{"flake", "check", "--override-input", "n=./x", "--override-input", "m=/y", "./z"}, flakes: []int{6}, overrides: []int{3, 5}},
 		// Of what contradicts itself, or names nothing, the command inside says so.
