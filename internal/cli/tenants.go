@@ -65,6 +65,8 @@ func (a *app) onTenants(cmd *cobra.Command, v tenantsVerb) {
 			if ids, err = v.all(h); err != nil {
 				return fmt.Errorf("cannot %s all tenants: %w", v.what, err)
 			}
+			// One that is destroyed meanwhile keeps none of the others from it.
+			v.first = func(context.Context, *lifecycle.Host, []string) error { return nil }
 		}
 		switch ids = once(ids); len(ids) {
 		case 0:

@@ -88,7 +88,7 @@ func TestLeaseRefusesAClash(t *testing.T) {
 // user could be one that another tenant has.
 func TestNoTwoTenantsShareAUser(t *testing.T) {
 	h := newHost(t)
-	for _, id := range []string{"first", "second"} {
+	for _, id := range []string{"first", "second", "third"} {
 		if err := makeFolders(h.Store.Tenant(id)); err != nil {
 			t.Fatal(err)
 		}
@@ -98,13 +98,25 @@ func TestNoTwoTenantsShareAUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Config.Limits.UIDBase--
-	var refused *Error
-	if state, err := h.lease(t.Context(), tenant.Spec{TenantID: "second"}); !errors.As(err, &refused) || !strings.Contains(refused.Hint, fmt.Sprint("back to ", base)) {
-		t.Errorf("users %d and %d, %v", first.UID, state.UID, err)
+	near := func(by int) {
+		t.Helper()
+		h.Config.Limits.UIDBase = base + by
+		var refused *Error
+		if state, err := h.lease(t.Context(), tenant.Spec{TenantID: "third"}); !errors.As(err, &refused) || !strings.Contains(refused.Hint, fmt.Sprint("back to ", base)) {
+			t.Errorf("users %d and %d, %v", first.UID, state.UID, err)
+		}
 	}
-	h.Config.Limits.UIDBase = base
-	if second, err := h.lease(t.Context(), tenant.Spec{TenantID: "second"}); err != nil || second.UID == first.UID {
+	near(-1)
+	near(1)
+	// Those from before that number was another for each root keep theirs.
+	h.Config.Limits.UIDBase = base + 1<<20
+	second, err := h.lease(t.Context(), tenant.Spec{TenantID: "second"})
+	if err != nil || second.UID <= first.UID+1<<16 {
 		t.Errorf("users %d and %d, %v", first.UID, second.UID, err)
+	}
+	near(1)
+	h.Config.Limits.UIDBase = base
+	if third, err := h.lease(t.Context(), tenant.Spec{TenantID: "third"}); err != nil || third.UID == first.UID {
+		t.Errorf("users %d and %d, %v", first.UID, third.UID, err)
 	}
 }

@@ -35,7 +35,7 @@ func (h *Host) lease(ctx context.Context, spec tenant.Spec) (tenant.State, error
 	if other, clash := tenant.Clash(h.Store.Scope, id, leases.IDs()); clash {
 		return tenant.State{}, &tenant.InputError{Msg: fmt.Sprintf("the names derived from %s are those of tenant %s", id, other), Hint: "choose another id"}
 	}
-	if err := h.sameUsers(id, leases); err != nil {
+	if err := h.ownUsers(id, leases); err != nil {
 		return tenant.State{}, err
 	}
 	if changed {
@@ -61,10 +61,12 @@ func (h *Host) lease(ctx context.Context, spec tenant.Spec) (tenant.State, error
 	return state, h.Store.CreateState(id, state)
 }
 
-// sameUsers refuses another tenant where the settings count users from another
-// number than when those that are there got theirs: two could get the same one.
-// Each of them passed here, so the first that can be read speaks for all.
-func (h *Host) sameUsers(id string, leases *ipam.Registry) error {
+// ownUsers refuses another tenant where the settings count users from a number
+// so near that from which others have theirs that two could get the same one.
+// Where one counts as the settings do, all who came after it passed here, and no
+// more of them has to be read.
+func (h *Host) ownUsers(id string, leases *ipam.Registry) error {
+	base, size := h.Config.Limits.UIDBase, ipam.Size(h.subnet())
 	for other, ip := range leases.Leases() {
 		if other == id {
 			continue
@@ -77,13 +79,15 @@ func (h *Host) sameUsers(id string, leases *ipam.Registry) error {
 		if err != nil {
 			return err
 		}
-		if base := state.UID - index; base != h.Config.Limits.UIDBase {
+		switch from := state.UID - index; {
+		case from == base:
+			return nil
+		case base-size < from && from < base+size:
 			return &Error{
-				Kind: ErrState, Msg: fmt.Sprintf("tenants have users counted from %d, and limits.uid_base is %d now", base, h.Config.Limits.UIDBase),
-				Hint: fmt.Sprintf("set limits.uid_base back to %d, and destroy all tenants before you change it", base),
+				Kind: ErrState, Msg: fmt.Sprintf("tenants have users counted from %d, and limits.uid_base is %d now: two could get the same one", from, base),
+				Hint: fmt.Sprintf("set limits.uid_base back to %d, or to a number that is %d away", from, size),
 			}
 		}
-		return nil
 	}
 	return nil
 }
