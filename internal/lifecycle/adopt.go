@@ -109,6 +109,20 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(one, other)
 }
 
+// takenFrom are those of the volumes kept under that name that the tenant has,
+// too, by an adoption that was killed; kept is how many there are in all.
+func (h *Host) takenFrom(name string, t store.Tenant) (taken []tenant.Volume, kept int, err error) {
+	dir := filepath.Join(h.Store.RetainedDir(), name)
+	mounts, err := mountsIn(dir)
+	for _, mount := range mounts {
+		v := tenant.Volume{Mount: mount}
+		if sameFile(filepath.Join(dir, v.FileName()), t.Volume(v)) {
+			taken = append(taken, v)
+		}
+	}
+	return taken, len(mounts), err
+}
+
 // endAdoption takes what the tenant has from what is kept aside of it: an
 // adoption that was killed has left its images a second name there, under which
 // they would outlive even a wipe.
@@ -118,27 +132,20 @@ func (h *Host) endAdoption(t store.Tenant) error {
 		return err
 	}
 	for _, name := range names {
-		dir := filepath.Join(h.Store.RetainedDir(), name)
-		mounts, err := mountsIn(dir)
+		taken, kept, err := h.takenFrom(name, t)
 		if err != nil {
 			return err
 		}
-		taken := 0
-		for _, mount := range mounts {
-			v := tenant.Volume{Mount: mount}
-			image := filepath.Join(dir, v.FileName())
-			if !sameFile(image, t.Volume(v)) {
-				continue
-			}
-			if err := errors.Join(atomicfile.SyncDir(t.VolumesDir()), os.Remove(image)); err != nil {
-				return fmt.Errorf("cannot end the adoption of the volume %s: %w", mount, err)
-			}
-			taken++
-		}
-		if taken == 0 {
+		if len(taken) == 0 {
 			continue
 		}
-		if taken == len(mounts) {
+		dir := filepath.Join(h.Store.RetainedDir(), name)
+		for _, v := range taken {
+			if err := errors.Join(atomicfile.SyncDir(t.VolumesDir()), os.Remove(filepath.Join(dir, v.FileName()))); err != nil {
+				return fmt.Errorf("cannot end the adoption of the volume %s: %w", v.Mount, err)
+			}
+		}
+		if len(taken) == kept {
 			if err := os.RemoveAll(dir); err != nil {
 				return fmt.Errorf("cannot end an adoption: %w", err)
 			}
@@ -154,25 +161,19 @@ func (h *Host) endAdoption(t store.Tenant) error {
 // has a name for it, too: an adoption was killed before the spec named it, and
 // the data would stay where nobody looks for it.
 func (h *Host) checkAdoptionEnded(id, name string) error {
-	dir := filepath.Join(h.Store.RetainedDir(), name)
-	mounts, err := mountsIn(dir)
+	taken, _, err := h.takenFrom(name, h.Store.Tenant(id))
+	if err != nil || len(taken) == 0 {
+		return err
+	}
+	spec, err := h.Store.LoadSpec(id)
 	if err != nil {
 		return err
 	}
-	t := h.Store.Tenant(id)
-	for _, mount := range mounts {
-		v := tenant.Volume{Mount: mount}
-		if !sameFile(filepath.Join(dir, v.FileName()), t.Volume(v)) {
-			continue
-		}
-		spec, err := h.Store.LoadSpec(id)
-		if err != nil {
-			return err
-		}
-		if _, named := spec.Volumes.At(mount); !named {
+	for _, v := range taken {
+		if _, named := spec.Volumes.At(v.Mount); !named {
 			return &Error{
 				Kind: ErrState, Msg: fmt.Sprintf("tenant %s has it already, by an adoption that was cut short", id),
-				Hint: fmt.Sprintf("end that: mvm tenant volume adopt %s %s; or remove it: mvm tenant volume destroy %[1]s %[3]s --wipe", id, name, mount),
+				Hint: fmt.Sprintf("end that: mvm tenant volume adopt %s %s; or remove it: mvm tenant volume destroy %[1]s %[3]s --wipe", id, name, v.Mount),
 			}
 		}
 	}
