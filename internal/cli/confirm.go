@@ -21,6 +21,15 @@ func (a *app) confirmOn(ctx context.Context, h *lifecycle.Host, id, what string,
 	return a.confirm(ctx, what, yes)
 }
 
+// confirmLoss confirms what destroys something, if that is there: what is not is
+// no question.
+func (a *app) confirmLoss(ctx context.Context, there bool, what string, yes bool) error {
+	if !there {
+		return nil
+	}
+	return a.confirm(ctx, what, yes)
+}
+
 // confirm asks on a terminal; elsewhere what destroys needs --yes.
 func (a *app) confirm(ctx context.Context, what string, yes bool) error {
 	if yes {

@@ -210,10 +210,8 @@ func (a *app) devDestroy() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("cannot destroy the dev microVM: %w", err)
 			}
-			if there { // what is not there is no question
-				if err := a.confirm(ctx, "Destroy the dev microVM with its data", yes); err != nil {
-					return err
-				}
+			if err := a.confirmLoss(ctx, there, "Destroy the dev microVM with its data", yes); err != nil {
+				return err
 			}
 			already, err := vm.Destroy(ctx)
 			if err != nil {

@@ -294,10 +294,8 @@ func (a *app) volumeRollback() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if there { // what is not there is no question
-				if err := a.confirm(ctx, fmt.Sprintf("Lose what tenant %s has written since snapshot %s", args[0], args[1]), yes); err != nil {
-					return err
-				}
+			if err := a.confirmLoss(ctx, there, fmt.Sprintf("Lose what tenant %s has written since snapshot %s", args[0], args[1]), yes); err != nil {
+				return err
 			}
 			shared, err := h.RollbackVolume(ctx, args[0], args[1])
 			if err != nil {
@@ -324,10 +322,8 @@ func (a *app) volumeRm() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if there { // what is not there is no question
-				if err := a.confirm(ctx, fmt.Sprintf("Remove snapshot %s of tenant %s", args[1], args[0]), yes); err != nil {
-					return err
-				}
+			if err := a.confirmLoss(ctx, there, fmt.Sprintf("Remove snapshot %s of tenant %s", args[1], args[0]), yes); err != nil {
+				return err
 			}
 			if err := h.RemoveSnapshot(ctx, args[0], args[1]); err != nil {
 				return err
