@@ -67,7 +67,7 @@ func (h *Host) lease(ctx context.Context, spec tenant.Spec) (tenant.State, error
 // more of them has to be read.
 func (h *Host) ownUsers(id string, leases *ipam.Registry) error {
 	base, size := h.Config.Limits.UIDBase, ipam.Size(h.subnet())
-	for other, ip := range leases.Leases() {
+	for other := range leases.IDs() {
 		if other == id {
 			continue
 		}
@@ -75,6 +75,7 @@ func (h *Host) ownUsers(id string, leases *ipam.Registry) error {
 		if err != nil {
 			continue // it is being created, or reconcile tells of it
 		}
+		ip, _ := leases.Lookup(other)
 		index, err := ipam.Index(h.subnet(), ip)
 		if err != nil {
 			return err
